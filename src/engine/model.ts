@@ -1,0 +1,122 @@
+import type { Branded } from '../brand.ts';
+import type { ErrorReport } from '../errors.ts';
+import type { Idmap } from '../idmap/idmap.ts';
+
+/** 16 hex digits, derived from instance and target: the same request twice is the same attachment. */
+export type AttachmentId = Branded<string, 'AttachmentId'>;
+/** Stable name of an instance: Nova's uuid where it has one, else `name`, or `project/name` outside the default project. */
+export type InstanceKey = Branded<string, 'InstanceKey'>;
+
+/** How a request names an instance: its name in the runtime, Nova's uuid, or `instance-%08x`. */
+export type InstanceRef = { readonly ref: string; readonly project?: string };
+
+export const FS_TYPES = ['ext4', 'xfs', 'btrfs'] as const;
+export type FsType = (typeof FS_TYPES)[number];
+
+/** Where an attachment's data comes from. */
+export type Source =
+  | { readonly kind: 'template'; readonly template: string; readonly sizeBytes?: number }
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'device'; readonly path: string };
+
+type Asked = { readonly requestId?: string; readonly instance: InstanceRef };
+export type AttachCommand = Asked & {
+  readonly action: 'attach';
+  readonly target: string;
+  readonly source: Source;
+  readonly readOnly: boolean;
+  readonly volumeId?: string;
+};
+/** `target` or `volumeId` says which one. `lazy`: take it away from under a process that still holds it. */
+export type DetachCommand = Asked & {
+  readonly action: 'detach';
+  readonly target?: string;
+  readonly volumeId?: string;
+  readonly lazy: boolean;
+};
+/** Prepares a root file system before the instance exists: range, snapshot, map, known path. */
+export type SpawnCommand = Asked & { readonly action: 'spawn'; readonly template: string; readonly sizeBytes?: number };
+/** Lets go of all that this host made for an instance: detaches, removes snapshots, releases the range. */
+export type DestroyCommand = Asked & { readonly action: 'destroy'; readonly target?: string; readonly lazy: boolean };
+export type Command = AttachCommand | DetachCommand | SpawnCommand | DestroyCommand;
+export type Action = Command['action'];
+
+export const STEPS = ['reserve', 'snapshot', 'device', 'mount', 'handoff'] as const;
+export type StepName = (typeof STEPS)[number];
+
+/** `device`: through the runtime's own API. `none`: a root file system, which the runtime opens by its path. */
+export type Handoff = 'device' | 'none';
+
+/** What is decided before the first side effect, and all that undo needs. Journaled as the intent. */
+export type Plan = {
+  readonly id: AttachmentId;
+  readonly role: 'root' | 'volume';
+  readonly instance: InstanceKey;
+  /** How the runtime finds the instance again. */
+  readonly ref: InstanceRef;
+  readonly runtime: string;
+  readonly target: string;
+  readonly source: Source;
+  readonly readOnly: boolean;
+  readonly volumeId?: string;
+  /** Snapshot's name in the backend; absent where the source is used as it is. */
+  readonly snapshot?: string;
+  /** The image or device to be mounted. */
+  readonly image: { readonly kind: 'file' | 'device'; readonly path: string };
+  readonly fsType?: FsType;
+  /** First id on disk (two-step maps); checked against the root inode's owner. */
+  readonly idBase: number;
+  /** On-disk id -> host id. */
+  readonly idmap: Idmap;
+  readonly mountPath: string;
+  readonly deviceName: string;
+  readonly handoff: Handoff;
+};
+
+/**
+ * attaching -> attached | undoing; attached -> detaching; undoing -> (gone) | undoing; detaching -> detached | detaching;
+ * detached (its snapshot is kept) -> attaching | (gone, by destroy).
+ */
+export type AttachmentState =
+  | { readonly state: 'attaching'; readonly step: StepName }
+  | { readonly state: 'attached'; readonly device: string; readonly fsType: FsType; readonly attachedAt: string }
+  | { readonly state: 'detaching'; readonly error?: ErrorReport }
+  | { readonly state: 'detached'; readonly detachedAt: string }
+  | { readonly state: 'undoing'; readonly error: ErrorReport };
+
+export type Attachment = {
+  readonly plan: Plan;
+  readonly status: AttachmentState;
+  readonly requestId?: string;
+  readonly createdAt: string;
+  readonly updatedAt: string;
+};
+
+/** What a step took, in milliseconds. */
+export type StepTiming = { readonly step: string; readonly ms: number };
+
+/** What is told on the bus, the log and the page. */
+export type AttachmentEvent = {
+  readonly action: Action;
+  readonly phase: 'start' | 'end' | 'error';
+  readonly instance: string;
+  readonly attachmentId?: AttachmentId;
+  readonly target?: string;
+  readonly template?: string;
+  readonly volumeId?: string;
+  readonly requestId?: string;
+  readonly host: string;
+  readonly at: string;
+  readonly durationMs?: number;
+  readonly steps?: readonly StepTiming[];
+  readonly error?: ErrorReport;
+};
+
+/** What a command comes back with. `changed` is false when all was so already. */
+export type Outcome = {
+  readonly action: Action;
+  readonly changed: boolean;
+  readonly attachments: readonly Attachment[];
+  readonly durationMs: number;
+  readonly steps: readonly StepTiming[];
+};

@@ -1,0 +1,143 @@
+/** The interfaces that the engine needs. It owns them; back ends, mounts, runtimes and the journal satisfy them. */
+import type { Idmap, IdRange } from '../idmap/idmap.ts';
+import type { FsType, InstanceKey, InstanceRef } from './model.ts';
+
+/** A clean, read-only file system image from which snapshots are taken. */
+export type Template = {
+  readonly name: string;
+  readonly fsType: FsType;
+  readonly uuid: string;
+  readonly label: string;
+  readonly sizeBytes: number;
+  /** First id on disk. */
+  readonly idBase: number;
+  readonly sha256: string;
+  readonly extents: number;
+  readonly path: string;
+  readonly createdAt: string;
+};
+
+/**
+ * One way to keep templates and to take snapshots of them in O(1).
+ * Every method may be called again with the same arguments at any time, also after a crash in the middle of the last call.
+ */
+export interface Backend {
+  readonly name: string;
+  /** @throws SV_TEMPLATE_NOT_FOUND, SV_POOL_NOT_FOUND */
+  getTemplate(name: string): Promise<Template>;
+  /** Where the snapshot of this name is, or will be. Pure. */
+  snapshotPath(name: string): string;
+  /** Makes the snapshot; one that is there already is left as it is and is success. @throws SV_NO_SPACE */
+  snapshot(template: Template, name: string, options: { sizeBytes?: number; signal?: AbortSignal }): Promise<{ path: string }>;
+  /** "Not there" is success. The caller has made sure that no device uses it. */
+  removeSnapshot(name: string): Promise<void>;
+  /** Names of all snapshots there are, for recover. */
+  listSnapshots(): Promise<readonly string[]>;
+}
+
+/** A block device that stays alive until it is disposed of or mounted; the mount then keeps it. */
+export interface BlockDevice extends AsyncDisposable {
+  /** `/dev/loop3`, `/dev/sdb1` */
+  readonly path: string;
+  /** `7:3` */
+  readonly devno: string;
+  readonly fsType: FsType;
+  readonly uuid: string;
+}
+
+export type ImageRef = { readonly kind: 'file' | 'device'; readonly path: string };
+
+export type MountSpec = {
+  /** Where the mount becomes visible. Its last directory is made by `mount` and removed by `unmount`; the parents exist. */
+  readonly path: string;
+  readonly idmap: Idmap;
+  /** The host ids of the instance: the map may not leave them. */
+  readonly within: { readonly uid: readonly IdRange[]; readonly gid: readonly IdRange[] };
+  readonly idBase: number;
+  readonly readOnly: boolean;
+  /** A root file system keeps setuid programs; everything else is mounted nosuid. Both are nodev. */
+  readonly role: 'root' | 'volume';
+};
+
+export type Mounted = { readonly path: string; readonly devno: string; readonly mountId: bigint };
+
+export type Holder = { readonly pid: number; readonly comm: string; readonly how: string };
+
+/** Mounts with a map. Every mount of shiftvol passes through `mount`, which has the one guard. */
+export interface Mounter {
+  /**
+   * A loop device of a regular file (autoclear; at most one an image), or a block device as it is, probed.
+   * @throws SV_VOLUME_NOT_FOUND; SV_VOLUME_IN_USE: mounted, or on another loop device; SV_IMAGE_REFUSED: not a clean ext4, xfs or btrfs
+   */
+  openDevice(image: ImageRef, options: { readOnly: boolean; signal?: AbortSignal }): Promise<BlockDevice>;
+  /**
+   * Mounts with a fresh superblock, maps, verifies, places. Visible only when complete. Mounted there already from this device is success.
+   * @throws SV_MOUNT with the kernel's reason; SV_IDMAP_INVALID; SV_IMAGE_REFUSED: root inode's owner is not idBase
+   */
+  mount(device: BlockDevice, spec: MountSpec, signal?: AbortSignal): Promise<Mounted>;
+  /** What is mounted at exactly this path, if anything. One statx, nothing that grows with the number of mounts. */
+  inspect(path: string): Promise<Mounted | undefined>;
+  /** umount2, then rmdir of the one directory. Nothing mounted or no directory is success. @throws SV_BUSY naming the holders */
+  unmount(path: string, options: { lazy: boolean; signal?: AbortSignal }): Promise<void>;
+  /** Waits until no loop device has this image any more. A device image is free at once. @throws SV_BUSY naming who still has it */
+  released(image: ImageRef, options: { timeoutMs: number; signal?: AbortSignal }): Promise<void>;
+  /**
+   * Unmounts `target` inside a running instance's mount namespace, if it is the mount of `devno`; anything else there is left alone.
+   * The atomic test for "nobody uses it". @throws SV_BUSY naming the holders; nothing changed then
+   */
+  unmountInside(pid: number, target: string, devno: string, options: { lazy: boolean }): Promise<void>;
+}
+
+export type Instance = {
+  readonly key: InstanceKey;
+  readonly runtime: string;
+  readonly project: string;
+  readonly name: string;
+  readonly uuid?: string;
+  readonly running: boolean;
+  /** Of its init, in the host's pid namespace. Only while it runs. */
+  readonly pid?: number;
+  /** Container id -> host id: of the running init, else what the runtime will give it at its next start. */
+  readonly idmap: Idmap;
+};
+
+/** A device as the runtime's configuration has it. */
+export type RuntimeDevice = {
+  readonly instance: InstanceKey;
+  readonly project: string;
+  readonly name: string;
+  readonly device: string;
+  readonly hostPath: string;
+  readonly target: string;
+};
+
+/** Host ids that are spoken for, and by whom. */
+export type UsedRange = IdRange & { readonly kind: 'uid' | 'gid'; readonly owner: string };
+
+/** Anything that knows of host ids in use: a runtime's configured instances, live user namespaces, other tools' files. */
+export interface RangeSource {
+  readonly name: string;
+  usedRanges(signal?: AbortSignal): Promise<readonly UsedRange[]>;
+}
+
+/** A container runtime on this host. */
+export interface Runtime extends RangeSource {
+  /**
+   * The instance, or undefined where there is none of this name here.
+   * @throws SV_RUNTIME_UNSUPPORTED: privileged, or no idmapped mounts; SV_RUNTIME: not reachable
+   */
+  find(ref: InstanceRef, signal?: AbortSignal): Promise<Instance | undefined>;
+  /**
+   * Hands a mounted directory to an instance; a stopped one gets it at its next start. There already and equal is success.
+   * @throws SV_TARGET_TAKEN: another device has this target; SV_RUNTIME
+   */
+  addDevice(
+    instance: Instance,
+    device: { name: string; hostPath: string; target: string; readOnly: boolean },
+    signal?: AbortSignal,
+  ): Promise<void>;
+  /** "Not there", or no such instance, is success. */
+  removeDevice(ref: InstanceRef, name: string, signal?: AbortSignal): Promise<void>;
+  /** All devices whose name begins with `prefix`, over all projects, for recover. */
+  devices(prefix: string, signal?: AbortSignal): Promise<readonly RuntimeDevice[]>;
+}
