@@ -22,7 +22,9 @@ export const CODES = {
   SV_CONFIG: usage('the configuration is wrong; the text names file, line and key'),
   SV_MESSAGE: usage('a bus message or API request does not have the required shape'),
   SV_IDMAP_SYNTAX: usage('an idmap is not written in any form that is accepted'),
-  SV_IDMAP_INVALID: usage('an idmap overlaps, overflows, maps a host id below 65536, leaves the instance’s range or has too many extents'),
+  SV_IDMAP_INVALID: usage(
+    'an idmap overlaps, overflows, maps a host id below 65536, leaves the instance’s range or has too many extents',
+  ),
   SV_TARGET_INVALID: usage('the target path inside the container is not absolute or not normal'),
   SV_IMAGE_REFUSED: usage('an image is of a kind that is not accepted, or carries what could act on the host'),
   SV_CHECKSUM: usage('the contents do not have the expected sha256'),

@@ -28,7 +28,11 @@ export interface Backend {
   /** Where the snapshot of this name is, or will be. Pure. */
   snapshotPath(name: string): string;
   /** Makes the snapshot; one that is there already is left as it is and is success. @throws SV_NO_SPACE */
-  snapshot(template: Template, name: string, options: { sizeBytes?: number; signal?: AbortSignal }): Promise<{ path: string }>;
+  snapshot(
+    template: Template,
+    name: string,
+    options: { sizeBytes?: number; signal?: AbortSignal },
+  ): Promise<{ path: string }>;
   /** "Not there" is success. The caller has made sure that no device uses it. */
   removeSnapshot(name: string): Promise<void>;
   /** Names of all snapshots there are, for recover. */
