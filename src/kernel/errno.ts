@@ -9,6 +9,13 @@ export function errnoName(errno: number): string {
   return names.get(errno) ?? `errno ${errno}`;
 }
 
+/** 16 for `EBUSY`. */
+export function errnoNumber(name: string): number {
+  const number = koffi.os.errno[name];
+  if (number === undefined) throw new ShiftvolError('SV_INTERNAL', `Cannot find the number of errno ${name}`);
+  return number;
+}
+
 /** A system call failed: which, why, on what. */
 export class KernelError extends ShiftvolError {
   readonly call: string;
