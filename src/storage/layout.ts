@@ -1,0 +1,59 @@
+/** Where everything lies in a pool, and which names are accepted. Pure. */
+import { join } from 'node:path';
+import { ShiftvolError } from '../errors.ts';
+
+const NAME = /^[a-z0-9_-][a-z0-9._-]{0,63}$/;
+const ACCEPTED = 'accepted are 1 to 64 of a-z, 0-9, ".", "_" and "-", not beginning with "."';
+
+/**
+ * `templates/NAME/{image,template.json}` and `snapshots/TEMPLATE/ID`. A template's snapshots have a directory of their own, so that
+ * "is it in use?" is one rmdir(2). Names that begin with a dot are never templates: the lock and what is being made or removed.
+ */
+export type Layout = {
+  readonly poolDir: string;
+  readonly templates: string;
+  readonly snapshots: string;
+  readonly lock: string;
+  templateDir(name: string): string;
+  image(name: string): string;
+  metadata(name: string): string;
+  snapshotDir(template: string): string;
+  snapshot(name: string): string;
+};
+
+export function layout(poolDir: string): Layout {
+  const templates = join(poolDir, 'templates');
+  const snapshots = join(poolDir, 'snapshots');
+  return {
+    poolDir,
+    templates,
+    snapshots,
+    lock: join(templates, '.lock'),
+    templateDir: name => join(templates, templateName(name)),
+    image: name => join(templates, templateName(name), 'image'),
+    metadata: name => join(templates, templateName(name), 'template.json'),
+    snapshotDir: template => join(snapshots, templateName(template)),
+    snapshot: name => join(snapshots, ...snapshotParts(name)),
+  };
+}
+
+/** The name, if it is one. @throws SV_USAGE */
+export function templateName(name: string): string {
+  if (!NAME.test(name))
+    throw new ShiftvolError('SV_USAGE', `Cannot use the template name ${JSON.stringify(name)}: ${ACCEPTED}`, {
+      field: 'template',
+    });
+  return name;
+}
+
+/** `TEMPLATE/ID` in its two parts. @throws SV_USAGE */
+export function snapshotParts(name: string): readonly [template: string, id: string] {
+  const [template, id, ...more] = name.split('/');
+  if (template === undefined || id === undefined || more.length > 0 || !NAME.test(template) || !NAME.test(id))
+    throw new ShiftvolError(
+      'SV_USAGE',
+      `Cannot use the snapshot name ${JSON.stringify(name)}: it is TEMPLATE/ID, and for both ${ACCEPTED}`,
+      { field: 'snapshot' },
+    );
+  return [template, id];
+}
