@@ -1,0 +1,135 @@
+/** Every key of plugin.yaml with its default; what each means stands in plugin.yaml itself, by its comment. */
+import { imageBinding, type VolumeBinding, volumeBinding } from './bindings.ts';
+import { boolean, integer, list, nullable, object, oneOf, type Reader, size, string, switches } from './shape.ts';
+import { transportUrl } from './transport-url.ts';
+
+/** The events that can act, and whether they do unless told otherwise. What they do is fixed: see src/events/actions.ts. */
+export const EVENT_SWITCHES = {
+  'instance.create.start': true,
+  'instance.create.error': true,
+  'instance.volume_attach.start': false,
+  'instance.volume_attach.end': true,
+  'instance.volume_detach.start': true,
+  'instance.volume_detach.end': false,
+  'instance.delete.end': true,
+  'compute.instance.create.start': true,
+  'compute.instance.create.error': true,
+  'compute.instance.volume.attach': true,
+  'compute.instance.volume.detach': true,
+  'compute.instance.delete.end': true,
+  'volume.attach.end': true,
+  'volume.detach.start': true,
+} as const satisfies Readonly<Record<string, boolean>>;
+export type ActingEvent = keyof typeof EVENT_SWITCHES;
+
+const absolutePath = (fallback?: string) =>
+  string({
+    ...(fallback === undefined ? {} : { fallback }),
+    pattern: /^\/(?!.*(?:\/\/|\/\.{1,2}(?:\/|$)|\0))/,
+    accepted: 'an absolute path without "//", "." and ".."',
+  });
+/** AMQP short strings; no control characters, since names end up in logs. */
+const amqpName = (fallback?: string) =>
+  string({
+    ...(fallback === undefined ? {} : { fallback }),
+    pattern: /^(?!amq\.)[^\p{Cc}]{1,200}$/u,
+    accepted: 'a name of up to 200 characters that does not begin with "amq."',
+  });
+const hostName = string({ pattern: /^[^\s/\p{Cc}*#]{1,200}$/u, accepted: 'a host name as Nova knows it' });
+
+const exchange = object({
+  exchange: amqpName(),
+  topics: list(amqpName(), ['notifications']),
+  priorities: list(oneOf(['info', 'warn', 'error', 'audit', 'critical', 'debug', 'sample'], 'info'), ['info', 'error']),
+});
+
+const bus = object({
+  listen: list(transportUrl, [], 64),
+  url: nullable(transportUrl),
+  queue: amqpName('shiftvol.{host}'),
+  prefetch: integer({ fallback: 64, min: 1, max: 2000 }),
+  exchanges: list(exchange, [
+    { exchange: 'nova', topics: ['versioned_notifications', 'notifications'] },
+    { exchange: 'openstack', topics: ['notifications'] },
+    { exchange: 'cinder', topics: ['notifications'] },
+  ]),
+  rebind_ms: integer({ fallback: 2000, min: 50, max: 600_000 }),
+  restore_exchanges: boolean(true),
+  max_message: size(16 * 2 ** 20),
+  queue_limits: object({
+    max_length: integer({ fallback: 100_000, min: 100, max: 100_000_000 }),
+    max_bytes: size(256 * 2 ** 20),
+    expires_ms: integer({ fallback: 604_800_000, min: 0, max: 2_147_483_647 }),
+  }),
+  dead_letter: object({
+    exchange: amqpName('shiftvol.dead'),
+    queue: amqpName('shiftvol.dead'),
+    max_length: integer({ fallback: 10_000, min: 10, max: 10_000_000 }),
+    max_bytes: size(128 * 2 ** 20),
+  }),
+  retry: object({
+    delay_ms: integer({ fallback: 5000, min: 50, max: 3_600_000 }),
+    attempts: integer({ fallback: 24, min: 0, max: 10_000 }),
+  }),
+  events: object({
+    exchange: amqpName('shiftvol'),
+    topic: amqpName('notifications'),
+    durable: boolean(false),
+    queue: nullable(amqpName()),
+    queue_max_length: integer({ fallback: 10_000, min: 10, max: 10_000_000 }),
+  }),
+  reconnect: object({
+    min_ms: integer({ fallback: 500, min: 10, max: 600_000 }),
+    max_ms: integer({ fallback: 30_000, min: 10, max: 3_600_000 }),
+    timeout_ms: integer({ fallback: 10_000, min: 100, max: 600_000 }),
+  }),
+  tls: object({
+    ca: nullable(absolutePath()),
+    cert: nullable(absolutePath()),
+    key: nullable(absolutePath()),
+  }),
+  heartbeat_s: integer({ fallback: 15, min: 0, max: 3600 }),
+  management_url: nullable(string({ pattern: /^https?:\/\/[^\s]+$/, accepted: 'http://user:password@host:15672' })),
+});
+
+const bindings = object({
+  hosts: list(hostName),
+  events: switches(EVENT_SWITCHES),
+  images: list(imageBinding, [{ image: '*', template: '{image_uuid}' }]),
+  volumes: list(volumeBinding),
+});
+
+export const schema = object({
+  name: string({ fallback: 'shiftvol' }),
+  version: string({ fallback: '0.1.0' }),
+  capabilities: list(string(), ['attach', 'detach', 'spawn', 'destroy']),
+  host: nullable(hostName),
+  state_dir: absolutePath('/var/lib/shiftvol'),
+  run_dir: absolutePath('/run/shiftvol'),
+  pool_dir: nullable(absolutePath()),
+  subid_owner: string({ fallback: 'shiftvol', pattern: /^[^\s:]{1,64}$/, accepted: 'a user name or number' }),
+  id_range_size: integer({ fallback: 65_536, min: 1, max: 4_294_901_760 }),
+  parallel: integer({ fallback: 8, min: 1, max: 1024 }),
+  runtimes: object({
+    lxd: object({
+      socket: nullable(absolutePath()),
+      project: string({ fallback: 'default', pattern: /^[^\s/]{1,63}$/, accepted: 'a project name' }),
+    }),
+  }),
+  bus,
+  bindings,
+});
+
+type Shape = typeof schema extends Reader<infer T> ? T : never;
+/** What is in effect: the file, the environment and the command line put together; nothing left to guess. */
+export type Config = Omit<Shape, 'host' | 'poolDir' | 'bus'> & {
+  readonly host: string;
+  readonly poolDir: string;
+  readonly bus: Shape['bus'];
+  /** The file that was read. */
+  readonly file: string;
+};
+export type BusConfig = Config['bus'];
+export type BindingsConfig = Config['bindings'];
+export type ImageBindingConfig = BindingsConfig['images'][number];
+export type VolumeBindingConfig = VolumeBinding;
