@@ -1,0 +1,308 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { schema } from '../../../src/config/schema.ts';
+import { type Translation, translator } from '../../../src/events/translate.ts';
+
+const samples = new URL('../../fixtures/notifications/', import.meta.url);
+const bindings = (given: object = {}) =>
+  schema({ bindings: { volumes: [{ volume: '*', device: '/dev/disk/by-id/{volume_id}' }], ...given } }, []).bindings;
+const read = (file: string) => JSON.parse(readFileSync(new URL(file, samples), 'utf8'));
+/** As the notifier sends it: the context's keys with a prefix. */
+const asSent = (sample: { context?: object }) => {
+  const { context, ...rest } = sample;
+  return { ...rest, ...Object.fromEntries(Object.entries(context ?? {}).map(([k, v]) => [`_context_${k}`, v])) };
+};
+const short = (t: Translation) => {
+  if (t.kind === 'ignored') return t.reason;
+  if (t.kind === 'invalid') return `invalid: ${t.reason}`;
+  const { action, instance, ...rest } = t.command;
+  const ids = 'volumeId' in rest && rest.volumeId ? ` ${rest.volumeId.slice(0, 8)}` : '';
+  return `${action} ${instance.ref.slice(0, 8)}${ids}`;
+};
+
+const expected: Readonly<Record<string, string>> = {
+  'nova/instance-create-start.json': 'spawn 178b0921',
+  'nova/instance-create-end.json': 'other-event',
+  'nova/instance-create-error.json': 'destroy 178b0921',
+  'nova/instance-delete-start.json': 'other-event',
+  'nova/instance-delete-end.json': 'destroy 178b0921',
+  'nova/instance-evacuate.json': 'other-event',
+  'nova/instance-live_migration_pre-end.json': 'other-event',
+  'nova/instance-rebuild-end.json': 'other-event',
+  'nova/instance-shutdown-end.json': 'other-event',
+  'nova/instance-update.json': 'other-event',
+  'nova/instance-volume_attach-start.json': 'switched-off',
+  'nova/instance-volume_attach-end.json': 'attach 178b0921 a07f71dc',
+  'nova/instance-volume_attach-error.json': 'other-event',
+  'nova/instance-volume_detach-start.json': 'detach 178b0921 a07f71dc',
+  'nova/instance-volume_detach-end.json': 'switched-off',
+  'nova/instance-volume_swap-end.json': 'other-event',
+  'legacy/create-start.json': 'spawn 68183120',
+  'legacy/create-end.json': 'other-event',
+  'legacy/delete-start.json': 'other-event',
+  'legacy/delete-end.json': 'destroy bb5f4c7d',
+  'legacy/update.json': 'other-event',
+  'legacy/volume-attach.json': 'attach 68183120 83322272',
+  'legacy/volume-detach.json': 'detach 68183120 83322272',
+  'legacy/live_migration-pre-start.json': 'other-event',
+  'cinder/volume-attach-start.json': 'other-event',
+  'cinder/volume-attach-end.json': 'attach 68183120 83322272',
+  'cinder/volume-detach-start.json': 'detach 68183120 83322272',
+  'cinder/volume-detach-end.json': 'other-event',
+  'cinder/volume-create-end.json': 'other-event',
+  'cinder/snapshot-create-end.json': 'other-event',
+};
+
+test('each real notification becomes its command, or is ignored for its reason', () => {
+  const files = ['nova', 'legacy', 'cinder'].flatMap(d => readdirSync(new URL(`${d}/`, samples)).map(f => `${d}/${f}`));
+  const translate = translator(bindings({ hosts: ['compute', 'node1', 'node2'] }), 'unused');
+
+  const got = Object.fromEntries(files.map(f => [f, short(translate(asSent(read(f))))]));
+
+  assert.deepEqual(got, Object.fromEntries(files.map(f => [f, expected[f]])));
+  assert.deepEqual(files.toSorted(), Object.keys(expected).toSorted());
+});
+
+const flow = (name: string, host: string) =>
+  readFileSync(new URL(`flows/${name}.jsonl`, samples), 'utf8')
+    .trim()
+    .split('\n')
+    .map(line => translator(bindings(), host)(JSON.parse(line).message));
+const requests = (translations: readonly Translation[]) => [
+  ...new Set(
+    translations.flatMap(t => (t.kind === 'command' ? [`${short(t)} ${t.command.requestId?.slice(-12)}`] : [])),
+  ),
+];
+
+test('boot, attach, detach: eight messages in three forms are three requests', () => {
+  const translations = flow('boot-attach-detach', 'node1');
+
+  assert.equal(translations.filter(t => t.kind === 'command').length, 8);
+  assert.deepEqual(
+    requests(translations).map(r => r.slice(0, r.lastIndexOf(' '))),
+    ['spawn 68183120', 'attach 68183120 83322272', 'detach 68183120 83322272'],
+  );
+});
+
+test('boot from a volume: Cinder alone tells of the volumes, each is a request of its own', () => {
+  const commands = requests(flow('boot-from-volume', 'node2'));
+
+  assert.equal(commands.length, 2);
+  assert.ok(commands[0]?.startsWith('attach bb5f4c7d 83322272'));
+  assert.ok(commands[1]?.startsWith('attach bb5f4c7d c76581f2'));
+});
+
+test('delete with volumes: detach of each, then destroy; the other host does its own only', () => {
+  assert.deepEqual(
+    requests(flow('delete-with-volumes', 'node2')).map(r => r.slice(0, r.lastIndexOf(' '))),
+    ['detach bb5f4c7d 83322272', 'detach bb5f4c7d c76581f2', 'destroy bb5f4c7d'],
+  );
+  assert.deepEqual(
+    requests(flow('delete-with-volumes', 'node1')).map(r => r.slice(0, r.lastIndexOf(' '))),
+    ['destroy 68183120'],
+  );
+});
+
+test('live migration: the attach goes to the new host, and a detach that names two hosts is never guessed', () => {
+  assert.deepEqual(requests(flow('live-migration', 'node1')), []);
+  assert.deepEqual(
+    requests(flow('live-migration', 'node2')).map(r => r.slice(0, r.lastIndexOf(' '))),
+    ['attach 9d4b4fab 0b81fb7b'],
+  );
+});
+
+test('the commands are complete', () => {
+  const translate = translator(
+    bindings({
+      images: [{ image: '155d900f-4e14-4e4c-a73d-069cbf4541e6', template: 'web', size: '10GiB' }],
+      volumes: [
+        {
+          volume: 'a07f71dc-8151-4e7d-a0cc-cd24a3f11113',
+          template: 'data',
+          target: '/srv/{instance_uuid}/{volume_id}',
+          read_only: true,
+        },
+      ],
+    }),
+    'compute',
+  );
+  const sent = (file: string) => asSent({ ...read(file), context: { request_id: 'req-1' } });
+  const instance = { ref: '178b0921-8f85-4257-88b6-2e743b5a975c' };
+  const volumeId = 'a07f71dc-8151-4e7d-a0cc-cd24a3f11113';
+
+  assert.deepEqual(translate(sent('nova/instance-create-start.json')), {
+    kind: 'command',
+    event: 'instance.create.start',
+    wildcard: false,
+    command: {
+      action: 'spawn',
+      instance,
+      requestId: `spawn/${instance.ref}/req-1`,
+      template: 'web',
+      sizeBytes: 10 * 2 ** 30,
+    },
+  });
+  assert.deepEqual(translate(sent('nova/instance-volume_attach-end.json')), {
+    kind: 'command',
+    event: 'instance.volume_attach.end',
+    wildcard: false,
+    command: {
+      action: 'attach',
+      instance,
+      requestId: `attach/${instance.ref}/${volumeId}/req-1`,
+      volumeId,
+      target: `/srv/${instance.ref}/${volumeId}`,
+      source: { kind: 'template', template: 'data' },
+      readOnly: true,
+    },
+  });
+  assert.deepEqual(translate(sent('nova/instance-volume_detach-start.json')), {
+    kind: 'command',
+    event: 'instance.volume_detach.start',
+    wildcard: false,
+    command: {
+      action: 'detach',
+      instance,
+      requestId: `detach/${instance.ref}/${volumeId}/req-1`,
+      volumeId,
+      lazy: false,
+    },
+  });
+});
+
+test('the host is the publisher’s, except for a delete that nova-api tells', () => {
+  const translate = translator(bindings(), 'node1');
+  const create = read('nova/instance-create-start.json');
+  const gone = read('nova/instance-delete-end.json');
+  const at = (sample: { payload: object }, publisher_id: string, host: string | null) => {
+    const data = Object.entries(sample.payload).map(([k, v]) => [k, k === 'nova_object.data' ? { ...v, host } : v]);
+    return short(translate({ ...sample, publisher_id, payload: Object.fromEntries(data) }));
+  };
+
+  assert.equal(at(create, 'nova-compute:node1', null), 'spawn 178b0921');
+  assert.equal(at(create, 'nova-compute:node1', 'dead'), 'spawn 178b0921');
+  assert.equal(at(create, 'nova-compute:node2', 'node1'), 'other-host');
+  assert.equal(at(create, 'nova-compute:node1:2', null), 'other-host');
+  assert.equal(at(create, 'nova-compute', null), 'no-host');
+  assert.equal(at(gone, 'nova-api:api1', 'node1'), 'destroy 178b0921');
+  assert.equal(at(gone, 'nova-api:node1', null), 'no-host');
+  assert.equal(at(gone, 'nova-compute:node1', null), 'destroy 178b0921');
+});
+
+test('what is not bound does nothing', () => {
+  const none = translator(bindings({ images: [], volumes: [] }), 'compute');
+
+  assert.equal(short(none(read('nova/instance-create-start.json'))), 'unbound-image');
+  assert.equal(short(none(read('nova/instance-volume_attach-end.json'))), 'unbound-volume');
+});
+
+test('an event that is switched off does nothing, one that is switched on acts', () => {
+  const translate = translator(
+    bindings({ events: { 'instance.create.start': false, 'instance.volume_attach.start': true } }),
+    'compute',
+  );
+
+  assert.equal(short(translate(read('nova/instance-create-start.json'))), 'switched-off');
+  assert.equal(short(translate(read('nova/instance-volume_attach-start.json'))), 'attach 178b0921 a07f71dc');
+});
+
+test('an attach mode "ro" of Cinder makes the attach read-only', () => {
+  const sample = read('cinder/volume-attach-end.json');
+  sample.payload.volume_attachment[0].attach_mode = 'ro';
+
+  const translation = translator(bindings(), 'node1')(asSent(sample));
+
+  assert.ok(translation.kind === 'command' && translation.command.action === 'attach' && translation.command.readOnly);
+});
+
+test('what is wrong is named by field, with no value of the message', () => {
+  const translate = translator(bindings({ hosts: ['compute', 'node1'] }), '');
+  const attach = read('nova/instance-volume_attach-end.json');
+  const data = attach.payload['nova_object.data'];
+  const withData = (changed: object) => ({
+    ...attach,
+    payload: { ...attach.payload, 'nova_object.data': { ...data, ...changed } },
+  });
+  const cinder = asSent(read('cinder/volume-attach-end.json'));
+  const wrong: readonly [unknown, string][] = [
+    [null, 'message: Invalid input: expected object, received null'],
+    [[], 'message: Invalid input: expected object, received array'],
+    ['x', 'message: Invalid input: expected object, received string'],
+    [{}, 'event_type: Invalid input: expected string, received undefined'],
+    [{ event_type: 7, publisher_id: [] }, 'event_type: Invalid input: expected string, received number'],
+    [{ ...attach, payload: undefined }, 'payload: Invalid input: expected object, received undefined'],
+    [{ ...attach, payload: 'x' }, 'payload: Invalid input: expected object, received string'],
+    [
+      { ...attach, payload: { ...attach.payload, 'nova_object.version': '2.0' } },
+      'payload.nova_object.version: expected version 1.x',
+    ],
+    [withData({ uuid: 'secret/../../etc' }), 'payload.nova_object.data.uuid: Invalid UUID'],
+    [withData({ uuid: null }), 'payload.nova_object.data.uuid: Invalid input: expected string, received null'],
+    [withData({ volume_id: '../secret' }), 'payload.nova_object.data.volume_id: Invalid UUID'],
+    [
+      withData({ volume_id: ['secret'] }),
+      'payload.nova_object.data.volume_id: Invalid input: expected string, received array',
+    ],
+    [
+      { ...cinder, payload: { volume_id: 'secret', volume_attachment: [{ attached_host: 'node1' }] } },
+      'payload.volume_id: Invalid UUID',
+    ],
+    [{ ...cinder, payload: { volume_attachment: 'secret' } }, 'payload.volume_id: Invalid input'],
+    [
+      JSON.parse('{"__proto__": {"event_type": "instance.delete.end", "publisher_id": "nova-compute:compute"}}'),
+      'event_type: Invalid input',
+    ],
+  ];
+  for (const [message, reason] of wrong) {
+    const translation = translate(message);
+
+    assert.ok(translation.kind === 'invalid' && translation.reason.startsWith(reason), JSON.stringify(translation));
+    assert.ok(!translation.reason.includes('secret'));
+  }
+});
+
+test('a wrong message of another host is not ours to tell', () => {
+  const sample = read('nova/instance-volume_attach-end.json');
+
+  assert.equal(short(translator(bindings(), 'node9')({ ...sample, payload: 7 })), 'other-host');
+});
+
+test('a request id that cannot be an id is replaced by the message’s', () => {
+  const translate = translator(bindings(), 'compute');
+  const sample = read('nova/instance-create-start.json');
+  delete sample.payload['nova_object.data'].request_id;
+
+  const translation = translate({ ...sample, _context_request_id: 'a b\n', message_id: 'm-1' });
+
+  assert.ok(translation.kind === 'command' && translation.command.requestId?.endsWith('/m-1'));
+});
+
+test('no message whatever throws, and none puts a path of its own into a command', () => {
+  const translate = translator(bindings({ hosts: ['h'] }), '');
+  const shape = fc.record({
+    event_type: fc.constantFrom(...Object.keys(Object.fromEntries(bindings().events)), 'x'),
+    publisher_id: fc.constantFrom('nova-compute:h', 'compute.h', 'nova-api:h', 'x', ''),
+    payload: fc.oneof(
+      fc.anything(),
+      fc.record({
+        'nova_object.namespace': fc.constant('nova'),
+        'nova_object.version': fc.constant('1.6'),
+        'nova_object.data': fc.dictionary(
+          fc.constantFrom('uuid', 'volume_id', 'image_uuid', 'host'),
+          fc.oneof(fc.uuid(), fc.string()),
+        ),
+      }),
+      fc.record({ volume_id: fc.oneof(fc.uuid(), fc.string()), volume_attachment: fc.array(fc.anything()) }),
+    ),
+  });
+  fc.assert(
+    fc.property(fc.oneof(fc.anything(), shape), message => {
+      const translation = translate(message);
+
+      if (translation.kind === 'command') assert.match(JSON.stringify(translation.command), /^[^.]*$/);
+    }),
+    { numRuns: 2000 },
+  );
+});
