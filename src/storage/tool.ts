@@ -10,7 +10,10 @@ export type ToolOptions = {
   readonly accept?: readonly number[];
   /** Descriptors for the program's 3, 4, ... */
   readonly inherit?: readonly number[];
+  /** The caller writes stdin. */
   readonly input?: boolean;
+  /** The caller reads stdout. */
+  readonly output?: boolean;
   /** Gets stdout as it comes, instead of `stdout`. */
   readonly onOutput?: (chunk: Buffer) => void;
 };
@@ -66,7 +69,7 @@ async function finish(child: ChildProcess, file: string, options: ToolOptions): 
     stderr = (stderr + chunk.toString('utf8')).slice(-KEPT);
   });
   if (options.onOutput) child.stdout?.on('data', options.onOutput);
-  else if (!options.input)
+  else if (!options.output)
     child.stdout?.on('data', (chunk: Buffer) => {
       stdout = (stdout + chunk.toString('utf8')).slice(-KEPT);
     });
@@ -96,11 +99,12 @@ async function finish(child: ChildProcess, file: string, options: ToolOptions): 
   }
 }
 
-/** The last lines of what a program said, on one line. */
+/** Where a program says why: in its first line (before its usage) or in its last ones. On one line. */
 function lastWords(text: string): string {
   const lines = text
     .split('\n')
-    .map(l => l.trim())
-    .filter(l => l !== '');
-  return lines.length === 0 ? 'it said nothing' : lines.slice(-3).join('; ').slice(-500);
+    .map(line => line.trim().slice(0, 200))
+    .filter(line => line !== '');
+  const told = lines.length <= 4 ? lines : [...lines.slice(0, 1), ...lines.slice(-2)];
+  return told.length === 0 ? 'it said nothing' : told.join('; ');
 }
