@@ -3,36 +3,29 @@ import { z } from 'zod';
 import { table } from './output.ts';
 
 const range = z.object({ start: z.number(), count: z.number() });
-const allocation = z.object({ instance: z.string(), uid: range, gid: range });
-const list = z.object({
-  allocations: z.array(allocation),
-  used: z.array(range.extend({ kind: z.enum(['uid', 'gid']), owner: z.string() })),
-});
+const allocation = z.object({ instance: z.string(), uid: range, gid: range, dryRun: z.boolean() });
+const released = z.object({ instance: z.string(), released: z.boolean(), dryRun: z.boolean() });
+const list = z.object({ ranges: z.array(range.extend({ kind: z.enum(['uid', 'gid']), owner: z.string() })) });
 
-/** `{instance, uid, gid, ...}` */
 export function allocationText(answer: unknown): string {
-  const { instance, uid, gid } = allocation.parse(answer);
-  return `${instance}: uids ${ids(uid)}, gids ${ids(gid)}`;
+  const { instance, uid, gid, dryRun } = allocation.parse(answer);
+  return `${instance} ${dryRun ? 'would get' : 'has'} uids ${ids(uid)} and gids ${ids(gid)}`;
 }
 
-/** `{released, ...}`: whether there was anything to give back. */
 export function releaseText(answer: unknown): string {
-  return z.object({ released: z.boolean() }).parse(answer).released ? 'given back' : 'nothing to give back';
+  const { instance, released: some, dryRun } = released.parse(answer);
+  if (!some) return `${instance} has no ids of its own`;
+  return dryRun ? `${instance} would give its ids back` : `${instance} has given its ids back`;
 }
 
-/** `{allocations, used}`: ours, then what the runtimes and live user namespaces have. */
 export function listText(answer: unknown): string {
-  const { allocations, used } = list.parse(answer);
-  const rows = [
-    ...allocations.flatMap(a => [
-      [a.instance, 'uid', ids(a.uid)],
-      [a.instance, 'gid', ids(a.gid)],
-    ]),
-    ...used.map(u => [u.owner, u.kind, ids(u)]),
-  ];
-  return table(['OWNER', 'KIND', 'HOST IDS'], rows);
+  const sorted = list.parse(answer).ranges.toSorted((a, b) => a.start - b.start || (a.kind < b.kind ? 1 : -1));
+  return table(
+    ['HOST IDS', 'KIND', 'COUNT', 'OWNER'],
+    sorted.map(r => [ids(r), r.kind, `${r.count}`, r.owner]),
+  );
 }
 
 function ids({ start, count }: z.infer<typeof range>): string {
-  return `${start}-${start + count - 1}`;
+  return count === 1 ? `${start}` : `${start}-${start + count - 1}`;
 }

@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
-import { ShiftvolError } from '../errors.ts';
+import { EXIT, explain, ShiftvolError } from '../errors.ts';
 import type { Problem } from '../idmap/check.ts';
 import { IDMAP_FORMS, type IdmapForm } from '../idmap/forms.ts';
 import type { Idmap, IdRange } from '../idmap/idmap.ts';
 import type { DefineCommand, GlobalOptions } from './command.ts';
+import { projectOption } from './options.ts';
 import { paint, print, table } from './output.ts';
 
 type FormOptions = GlobalOptions & { readonly form?: IdmapForm };
@@ -92,13 +93,21 @@ function defineCheck(idmap: Command): void {
         [mapTable(value.extents), ...value.problems.map(problemLine)].join('\n'),
       );
       const worst = problems.find(p => p.severity === 'error');
-      if (worst !== undefined) throw problemError(worst);
+      if (worst === undefined) return;
+      // Not thrown: the problems are printed already, and with --json a second document would follow them.
+      process.stderr.write(`shiftvol: ${explain(problemError(worst))}\n`);
+      process.exitCode = EXIT.usage;
     });
 }
 
 /** What needs the journal: whoever holds the state directory answers. */
 function defineEngineCommands(idmap: Command): void {
-  type Options = GlobalOptions & { readonly count?: number; readonly start?: number; readonly dryRun?: boolean };
+  type Options = GlobalOptions & {
+    readonly count?: number;
+    readonly start?: number;
+    readonly project?: string;
+    readonly dryRun?: boolean;
+  };
   const engine = async (
     options: GlobalOptions,
     request: Parameters<typeof import('./engine-client.ts').callEngine>[1],
@@ -109,14 +118,16 @@ function defineEngineCommands(idmap: Command): void {
     .argument('<instance>', 'name or uuid')
     .option('--count <ids>', 'how many ids (default: as configured, 65536)', numberOption('--count'))
     .option('--start <id>', 'begin at this host id and no other', numberOption('--start'))
+    .addOption(projectOption())
     .option('--dry-run', 'say which range it would be')
     .action(async (instance: string, _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<Options>();
-      const { count, start, dryRun = false } = options;
+      const { count, start, project, dryRun = false } = options;
       const answer = await engine(options, {
         command: 'idmap.alloc',
         instance,
         dryRun,
+        ...(project === undefined ? {} : { project }),
         ...(count === undefined ? {} : { count }),
         ...(start === undefined ? {} : { start }),
       });
@@ -127,11 +138,17 @@ function defineEngineCommands(idmap: Command): void {
     .command('release')
     .summary('give an instance’s range back; one that is in use is kept')
     .argument('<instance>', 'name or uuid')
-    .option('--dry-run', 'say what would be given back')
+    .addOption(projectOption())
+    .option('--dry-run', 'say whether there is anything to give back')
     .action(async (instance: string, _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<Options>();
-      const { dryRun = false } = options;
-      const answer = await engine(options, { command: 'idmap.release', instance, dryRun });
+      const { project, dryRun = false } = options;
+      const answer = await engine(options, {
+        command: 'idmap.release',
+        instance,
+        dryRun,
+        ...(project === undefined ? {} : { project }),
+      });
       const { releaseText } = await import('./idmap-answers.ts');
       print(options, answer, releaseText);
     });

@@ -16,8 +16,8 @@ export type FsType = (typeof FS_TYPES)[number];
 /** Where an attachment's data comes from. */
 export type Source =
   | { readonly kind: 'template'; readonly template: string; readonly sizeBytes?: number }
-  | { readonly kind: 'file'; readonly path: string }
-  | { readonly kind: 'device'; readonly path: string };
+  | { readonly kind: 'file'; readonly path: string; readonly idBase?: number }
+  | { readonly kind: 'device'; readonly path: string; readonly idBase?: number };
 
 type Asked = { readonly requestId?: string; readonly instance: InstanceRef };
 export type AttachCommand = Asked & {
@@ -59,8 +59,10 @@ export type Plan = {
   readonly source: Source;
   readonly readOnly: boolean;
   readonly volumeId?: string;
-  /** Snapshot's name in the backend; absent where the source is used as it is. */
+  /** Snapshot's name in the backend (`TEMPLATE/ID`); absent where the source is used as it is. */
   readonly snapshot?: string;
+  /** The snapshot was there before this attach (attached again after a detach): undoing leaves it. */
+  readonly snapshotKept: boolean;
   /** The image or device to be mounted. */
   readonly image: { readonly kind: 'file' | 'device'; readonly path: string };
   readonly fsType?: FsType;
@@ -68,6 +70,8 @@ export type Plan = {
   readonly idBase: number;
   /** On-disk id -> host id. */
   readonly idmap: Idmap;
+  /** Container id -> host id: what the instance owns; the map may not leave it. */
+  readonly instanceMap: Idmap;
   readonly mountPath: string;
   readonly deviceName: string;
   readonly handoff: Handoff;

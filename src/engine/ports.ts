@@ -1,6 +1,20 @@
 /** The interfaces that the engine needs. It owns them; back ends, mounts, runtimes and the journal satisfy them. */
+
+import type { ErrorReport } from '../errors.ts';
 import type { Idmap, IdRange } from '../idmap/idmap.ts';
-import type { FsType, InstanceKey, InstanceRef } from './model.ts';
+import type {
+  Action,
+  Attachment,
+  AttachmentEvent,
+  AttachmentId,
+  AttachmentState,
+  FsType,
+  InstanceKey,
+  InstanceRef,
+  Outcome,
+  Plan,
+  StepName,
+} from './model.ts';
 
 /** A clean, read-only file system image from which snapshots are taken. */
 export type Template = {
@@ -144,4 +158,57 @@ export interface Runtime extends RangeSource {
   removeDevice(ref: InstanceRef, name: string, signal?: AbortSignal): Promise<void>;
   /** All devices whose name begins with `prefix`, over all projects, for recover. */
   devices(prefix: string, signal?: AbortSignal): Promise<readonly RuntimeDevice[]>;
+}
+
+/** Ids that an instance owns from its reservation until it is destroyed. `uid.count` equals `gid.count`. */
+export type Allocation = {
+  readonly instance: InstanceKey;
+  readonly uid: IdRange;
+  readonly gid: IdRange;
+  readonly createdAt: string;
+};
+
+/** One command as it was asked, kept so that the same request twice happens once. */
+export type RequestRecord = {
+  readonly id: string;
+  readonly action: Action;
+  readonly result:
+    | { readonly state: 'open' }
+    | { readonly state: 'done'; readonly outcome: Outcome; readonly attachment?: AttachmentId }
+    | { readonly state: 'failed'; readonly error: ErrorReport };
+};
+
+/** What else becomes true in the same transaction. */
+export type Also = {
+  readonly request?: RequestRecord;
+  readonly events?: readonly AttachmentEvent[];
+  readonly allocate?: Allocation;
+  readonly release?: InstanceKey;
+};
+
+/**
+ * The journal: what will be done (before) and what came out (after). Every method is one transaction and has happened when it
+ * returns; those marked durable are on the disk then (they survive a power cut), the others survive the death of the process, which
+ * is enough where a power cut takes the effect along (mounts and loop devices do not outlive the kernel).
+ */
+export interface Journal {
+  list(instance?: InstanceKey): readonly Attachment[];
+  find(id: AttachmentId): Attachment | undefined;
+  /** Durable. Writes the intent: the plan, in state `attaching`. Replaces one of the same id. */
+  begin(plan: Plan, also: Also): void;
+  /** Notes that `step` begins. */
+  step(id: AttachmentId, step: StepName): void;
+  /** Durable. */
+  settle(id: AttachmentId, status: AttachmentState, also: Also): void;
+  /** Durable. The attachment is gone. */
+  remove(id: AttachmentId, also: Also): void;
+  request(id: string): RequestRecord | undefined;
+  /** Durable. For outcomes that change no attachment. */
+  record(also: Also): void;
+  /** The request has not happened (retryable failure, or the process died): forgotten, so that asking again does it. */
+  forgetRequest(id: string): void;
+  /** The same for all that were open when the process died. Returns how many. */
+  forgetOpenRequests(): number;
+  allocation(instance: InstanceKey): Allocation | undefined;
+  allocations(): readonly Allocation[];
 }

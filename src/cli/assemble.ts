@@ -1,0 +1,98 @@
+/** Puts the engine of this host together: the one place that names every concrete part. */
+import { chmodSync, mkdirSync } from 'node:fs';
+import type { Config } from '../config/schema.ts';
+import { LxdRuntime } from '../container/lxd/runtime.ts';
+import { liveUserNamespaces } from '../container/ranges/live.ts';
+import { lxcContainers } from '../container/ranges/lxc.ts';
+import { readSubidPool } from '../container/ranges/subid-files.ts';
+import { Allocator, type IdPool } from '../engine/allocator.ts';
+import type { EngineDeps } from '../engine/deps.ts';
+import { Engine } from '../engine/engine.ts';
+import { rootsDir, volumesDir } from '../engine/plan.ts';
+import { ShiftvolError } from '../errors.ts';
+import { intersect } from '../idmap/range.ts';
+import { Mounter } from '../mount/mounter.ts';
+import { ensurePool } from '../storage/pool.ts';
+import { reflinkBackend } from '../storage/reflink.ts';
+import { Store } from '../store/journal.ts';
+import { LOCK_TIMEOUT_MS } from './engine-client.ts';
+
+export type Host = AsyncDisposable & { readonly engine: Engine; readonly store: Store };
+
+/**
+ * Takes the state directory (one engine at a time), mounts the pool again if a reboot took it, makes the directories.
+ * @throws SV_LOCKED: another shiftvol has it
+ */
+export async function assemble(
+  config: Config,
+  options: { readonly outbox: boolean; readonly change?: (deps: EngineDeps) => EngineDeps },
+): Promise<Host> {
+  const { stateDir, runDir, poolDir, host, parallel } = config;
+  const store = new Store({ stateDir, lockTimeoutMs: LOCK_TIMEOUT_MS, outbox: options.outbox });
+  try {
+    makeDirectories(runDir);
+    await ensurePool({ stateDir, poolDir });
+    const lxd = new LxdRuntime({ socket: config.runtimes.lxd.socket, project: config.runtimes.lxd.project });
+    const runtimes = [lxd];
+    const allocator = new Allocator({
+      journal: store,
+      pool: () => readPool(config.subidOwner),
+      sources: [...runtimes, lxcContainers(), liveUserNamespaces()],
+      rangeSize: config.idRangeSize,
+    });
+    const deps: EngineDeps = {
+      host,
+      runDir,
+      parallel,
+      journal: store,
+      backend: reflinkBackend({ poolDir }),
+      mounter: new Mounter(),
+      runtimes,
+      allocator,
+    };
+    const engine = new Engine(options.change?.(deps) ?? deps);
+    return {
+      engine,
+      store,
+      async [Symbol.asyncDispose]() {
+        store[Symbol.dispose]();
+      },
+    };
+  } catch (error) {
+    store[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** Volumes are root's alone; the way to a root file system must be searchable, since LXC opens it from inside the user namespace. */
+function makeDirectories(runDir: string): void {
+  for (const [path, mode] of [
+    [runDir, 0o711],
+    [volumesDir(runDir), 0o700],
+    [rootsDir(runDir), 0o711],
+  ] as const) {
+    mkdirSync(path, { recursive: true, mode });
+    chmodSync(path, mode);
+  }
+}
+
+/**
+ * Our entry of /etc/subuid and /etc/subgid, less what the runtime could not use: LXD takes a base only from root's entry.
+ * @throws SV_HOST: no entry, or nothing in common with root's
+ */
+async function readPool(owner: string): Promise<IdPool> {
+  const [ours, root] = await Promise.all([readSubidPool(owner), readSubidPool('root')]);
+  const limit = (mine: IdPool['uid'], theirs: IdPool['uid']) => (theirs.length === 0 ? mine : intersect(mine, theirs));
+  const pool = { uid: limit(ours.uid, root.uid), gid: limit(ours.gid, root.gid) };
+  if (pool.uid.length > 0 && pool.gid.length > 0) return pool;
+  const missing = ours.uid.length === 0 || ours.gid.length === 0;
+  throw new ShiftvolError(
+    'SV_HOST',
+    missing
+      ? `Cannot give ids to an instance: "${owner}" has no entry in /etc/subuid and /etc/subgid`
+      : `Cannot give ids to an instance: the ids of "${owner}" in /etc/subuid and /etc/subgid are not among root's, from which the runtime takes them`,
+    {
+      remedy: `add the same line for "${owner}" and for root to both files, for example "${owner}:1000000:1000000000" and "root:1000000:1000000000"`,
+    },
+  );
+}

@@ -1,0 +1,42 @@
+import type { DefineCommand, GlobalOptions } from './command.ts';
+import { idBaseOption, projectOption } from './options.ts';
+
+type Options = GlobalOptions & {
+  readonly snapshot?: boolean;
+  readonly idBase?: number;
+  readonly volumeId?: string;
+  readonly project?: string;
+  readonly requestId?: string;
+  readonly dryRun?: boolean;
+};
+
+export const define: DefineCommand = program => {
+  program
+    .command('attach')
+    .summary('mount a volume, or a snapshot of a template, inside an instance')
+    .argument('<instance>', 'name in the runtime, or Nova uuid')
+    .argument('<volume>', 'SOURCE:TARGET[:ro]: a raw image, a block device, or with --snapshot a template')
+    .option('--snapshot', 'SOURCE is a template: attach a writable snapshot of it')
+    .addOption(idBaseOption())
+    .option('--volume-id <id>', 'note this Cinder volume id with it')
+    .addOption(projectOption())
+    .option('--request-id <id>', 'the same id twice is done once')
+    .option('--dry-run', 'print what would be done, and do nothing')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  shiftvol attach c1 web:/mnt/data --snapshot\n  shiftvol attach c1 /srv/vol.raw:/mnt/data\n  shiftvol attach c1 /dev/sdb1:/mnt/data:ro',
+    )
+    .action(async (instance: string, volume: string, _options, command) => {
+      const options: Options = command.optsWithGlobals();
+      const { snapshot = false, idBase, volumeId, project, requestId, dryRun = false } = options;
+      const [{ parseVolume }, { callEngine }, { print }, { outcomeText }] = await Promise.all([
+        import('./volume-argument.ts'),
+        import('./engine-client.ts'),
+        import('./output.ts'),
+        import('./show-outcome.ts'),
+      ]);
+      const asked = parseVolume(volume, { snapshot, ...(idBase !== undefined && { idBase }) });
+      const body = { action: 'attach' as const, instance: { ref: instance, project }, requestId, volumeId, ...asked };
+      print(options, await callEngine(options, { command: 'execute', dryRun, body }), outcomeText);
+    });
+};

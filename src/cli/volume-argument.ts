@@ -1,0 +1,62 @@
+import { statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { Source } from '../engine/model.ts';
+import { ShiftvolError } from '../errors.ts';
+
+export type VolumeArgument = { readonly source: Source; readonly target: string; readonly readOnly: boolean };
+
+/**
+ * `SOURCE:TARGET[:ro|:rw]`, in the manner of podman's -v. SOURCE is a path (a block device or a raw image), or with `snapshot` a
+ * template's name. A SOURCE may have colons in it: TARGET begins at the last `:/`.
+ * @throws SV_USAGE
+ */
+export function parseVolume(
+  text: string,
+  options: { readonly snapshot: boolean; readonly idBase?: number },
+): VolumeArgument {
+  const mode = /:(ro|rw)$/.exec(text)?.[1];
+  const rest = mode === undefined ? text : text.slice(0, -3);
+  const colon = rest.lastIndexOf(':/');
+  if (colon < 1)
+    throw new ShiftvolError(
+      'SV_USAGE',
+      `Cannot read ${JSON.stringify(text)}: accepted is SOURCE:TARGET or SOURCE:TARGET:ro, with an absolute TARGET`,
+      {
+        field: 'volume',
+        remedy: 'write for example /srv/vol.raw:/mnt/data',
+      },
+    );
+  return { source: sourceOf(rest.slice(0, colon), options), target: rest.slice(colon + 1), readOnly: mode === 'ro' };
+}
+
+function sourceOf(
+  text: string,
+  { snapshot, idBase }: { readonly snapshot: boolean; readonly idBase?: number },
+): Source {
+  if (snapshot) {
+    if (!text.includes('/')) return { kind: 'template', template: text };
+    throw new ShiftvolError(
+      'SV_USAGE',
+      `Cannot take a snapshot of ${JSON.stringify(text)}: that is a path, a template's name is accepted`,
+      {
+        field: 'volume',
+        remedy:
+          'import it first ("shiftvol template import NAME --from PATH"), or leave --snapshot out to attach it as it is',
+      },
+    );
+  }
+  if (!text.includes('/'))
+    throw new ShiftvolError('SV_USAGE', `Cannot attach ${JSON.stringify(text)} as it is: that is no path`, {
+      field: 'volume',
+      remedy: 'add --snapshot to attach a snapshot of the template of this name, or write ./NAME for a file',
+    });
+  const path = resolve(text);
+  const kind = statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ? 'device' : 'file';
+  return { kind, path, ...(idBase !== undefined && { idBase }) };
+}
+
+/** `INSTANCE[:TARGET]`: the instance's name has no colon before a slash. */
+export function parsePlace(text: string): { readonly instance: string; readonly target?: string } {
+  const colon = text.indexOf(':/');
+  return colon < 0 ? { instance: text } : { instance: text.slice(0, colon), target: text.slice(colon + 1) };
+}

@@ -1,0 +1,19 @@
+import type { Allocator } from './allocator.ts';
+import type { Backend, Journal, Mounter, Runtime } from './ports.ts';
+import type { WrapStep } from './saga.ts';
+
+/** All that the engine works with. */
+export type EngineDeps = {
+  /** This host's name, as Nova knows it. */
+  readonly host: string;
+  /** Directory of what a reboot takes away: `/run/shiftvol`. */
+  readonly runDir: string;
+  /** Commands at once, over all instances. */
+  readonly parallel: number;
+  readonly journal: Journal;
+  readonly backend: Backend;
+  readonly mounter: Mounter;
+  readonly runtimes: readonly Runtime[];
+  readonly allocator: Allocator;
+  readonly wrapStep?: WrapStep;
+};

@@ -1,0 +1,102 @@
+import { isError, report } from '../errors.ts';
+import type { EngineDeps } from './deps.ts';
+import type { Attachment, AttachmentState, Plan, StepTiming } from './model.ts';
+import type { Also, Instance } from './ports.ts';
+import { timed, UndoError, unwind } from './saga.ts';
+import type { Steps } from './steps.ts';
+
+export type Taken = { readonly status: AttachmentState | undefined; readonly timings: readonly StepTiming[] };
+
+/**
+ * Takes an attachment away from its instance: inside the container first, which is the test for "nobody uses it"; then the runtime's
+ * device, the mount, the loop device. A snapshot is kept (state `detached`), a volume's attachment is gone from the journal.
+ *
+ * @throws SV_BUSY naming the holders: nothing has changed then
+ * @throws SV_UNDO: it went half way; the journal stays at `detaching` and recover goes on
+ */
+export async function takeAway(
+  deps: EngineDeps,
+  steps: Steps,
+  attachment: Attachment,
+  options: { lazy: boolean; instance: Instance | undefined; signal: AbortSignal },
+  closing: (taken: Taken) => Also,
+): Promise<Taken> {
+  const { plan, status } = attachment;
+  const { journal } = deps;
+  const timings: StepTiming[] = [];
+  journal.settle(plan.id, { state: 'detaching' }, {});
+  try {
+    await leaveContainer(deps, attachment, options, timings);
+  } catch (error) {
+    // Nothing has happened yet: it is what it was.
+    journal.settle(plan.id, status, {});
+    throw error;
+  }
+  try {
+    const mountSteps = [steps.device, steps.mount, steps.handoff];
+    await unwind(plan, mountSteps, { lazy: options.lazy, signal: options.signal }, timings);
+  } catch (error) {
+    if (error instanceof UndoError && (await handedBack(steps, attachment, options, error))) {
+      journal.settle(plan.id, status, {});
+      throw error.cause;
+    }
+    const waiting: AttachmentState = { state: 'detaching', error: report(error) };
+    if (options.lazy && error instanceof UndoError && error.step === 'device') {
+      // As asked: it is out of sight, and whoever holds it keeps it until he lets go. Recover notes the end of it.
+      const taken = { status: waiting, timings };
+      journal.settle(plan.id, waiting, closing(taken));
+      return taken;
+    }
+    journal.settle(plan.id, waiting, {});
+    throw error;
+  }
+  return gone(deps, plan, timings, closing);
+}
+
+function gone(deps: EngineDeps, plan: Plan, timings: readonly StepTiming[], closing: (taken: Taken) => Also): Taken {
+  if (plan.snapshot === undefined) {
+    const taken = { status: undefined, timings };
+    deps.journal.remove(plan.id, closing(taken));
+    return taken;
+  }
+  const status: AttachmentState = { state: 'detached', detachedAt: new Date().toISOString() };
+  const taken = { status, timings };
+  deps.journal.settle(plan.id, status, closing(taken));
+  return taken;
+}
+
+async function leaveContainer(
+  deps: EngineDeps,
+  { plan }: Attachment,
+  { lazy, instance }: { lazy: boolean; instance: Instance | undefined },
+  timings: StepTiming[],
+): Promise<void> {
+  if (plan.handoff === 'none' || instance?.pid === undefined) return;
+  const mounted = await deps.mounter.inspect(plan.mountPath);
+  if (!mounted) return;
+  const pid = instance.pid;
+  await timed(plan, 'leave', timings, () => deps.mounter.unmountInside(pid, plan.target, mounted.devno, { lazy }));
+}
+
+/** A process on the host holds our own path (nobody but root can): the container gets its device back, so that nothing has changed. */
+async function handedBack(
+  steps: Steps,
+  { plan }: Attachment,
+  { instance, signal }: { instance: Instance | undefined; signal: AbortSignal },
+  error: UndoError,
+): Promise<boolean> {
+  if (error.step !== 'mount' || !isError(error.cause, 'SV_BUSY')) return false;
+  if (plan.handoff === 'none') return true;
+  if (!instance) return false;
+  await steps.handoff.do({ plan, instance, mounted: { path: plan.mountPath, devno: '', mountId: 0n } }, signal);
+  return true;
+}
+
+/** Removes what `detached` has kept. @throws SV_BUSY: a device still has it */
+export async function removeKept(deps: EngineDeps, { plan }: Attachment, also: Also): Promise<void> {
+  if (plan.snapshot !== undefined) {
+    await deps.mounter.released(plan.image, { timeoutMs: 0 });
+    await deps.backend.removeSnapshot(plan.snapshot);
+  }
+  deps.journal.remove(plan.id, also);
+}

@@ -1,0 +1,57 @@
+import { report, type ShiftvolError } from '../errors.ts';
+import type { AttachmentEvent, AttachmentId, Command, InstanceKey, Source, StepTiming } from './model.ts';
+
+/** What the events of one command have in common; each phase adds its own facts. */
+export class EventMaker {
+  readonly #command: Command;
+  readonly #host: string;
+  readonly #instance: InstanceKey | string;
+  readonly #started = performance.now();
+
+  constructor(command: Command, instance: InstanceKey | string, host: string) {
+    this.#command = command;
+    this.#instance = instance;
+    this.#host = host;
+  }
+
+  start(id?: AttachmentId): AttachmentEvent {
+    return this.#event('start', id);
+  }
+
+  end(id: AttachmentId | undefined, steps: readonly StepTiming[]): AttachmentEvent {
+    return { ...this.#event('end', id), durationMs: this.elapsedMs(), steps };
+  }
+
+  error(error: ShiftvolError, id?: AttachmentId): AttachmentEvent {
+    return { ...this.#event('error', id), durationMs: this.elapsedMs(), error: report(error) };
+  }
+
+  elapsedMs(): number {
+    return Math.round((performance.now() - this.#started) * 1000) / 1000;
+  }
+
+  #event(phase: AttachmentEvent['phase'], id: AttachmentId | undefined): AttachmentEvent {
+    const command = this.#command;
+    const target = 'target' in command ? command.target : undefined;
+    const volumeId = 'volumeId' in command ? command.volumeId : undefined;
+    const template = templateOf(command);
+    return {
+      action: command.action,
+      phase,
+      instance: this.#instance,
+      host: this.#host,
+      at: new Date().toISOString(),
+      ...(id === undefined ? {} : { attachmentId: id }),
+      ...(target === undefined ? {} : { target }),
+      ...(template === undefined ? {} : { template }),
+      ...(volumeId === undefined ? {} : { volumeId }),
+      ...(command.requestId === undefined ? {} : { requestId: command.requestId }),
+    };
+  }
+}
+
+function templateOf(command: Command): string | undefined {
+  if (command.action === 'spawn') return command.template;
+  const source: Source | undefined = command.action === 'attach' ? command.source : undefined;
+  return source?.kind === 'template' ? source.template : undefined;
+}

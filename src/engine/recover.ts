@@ -1,0 +1,183 @@
+import { type ErrorReport, report, ShiftvolError } from '../errors.ts';
+import { undoAll } from './attach.ts';
+import type { EngineDeps } from './deps.ts';
+import { takeAway } from './detach.ts';
+import type { Attachment, AttachmentId, InstanceKey, Plan } from './model.ts';
+import { DEVICE_PREFIX } from './plan.ts';
+import type { Instance, Mounted } from './ports.ts';
+import { resolve } from './resolve.ts';
+import type { Steps } from './steps.ts';
+
+/** `finished`: rolled forward; `undone`: rolled back; `mounted again`: after a reboot; `left`: something stands in the way. */
+export type Recovery = {
+  readonly attachment: AttachmentId;
+  readonly instance: InstanceKey;
+  readonly target: string;
+  readonly was: Attachment['status']['state'];
+  readonly did: 'finished' | 'undone' | 'mounted again' | 'left';
+  readonly error?: ErrorReport;
+};
+
+/** Things that look like ours and that the journal does not know. They are told, never touched. */
+export type Leftover = { readonly kind: 'snapshot' | 'device'; readonly what: string };
+
+export type Recovered = {
+  readonly dryRun: boolean;
+  readonly attachments: readonly Recovery[];
+  readonly leftovers: readonly Leftover[];
+  /** Requests that were under way when the process died; asked again they are done again. */
+  readonly requests: number;
+};
+
+type InOrder = <T>(key: InstanceKey, work: () => Promise<T>) => Promise<T>;
+
+/**
+ * Compares the journal with what is on this host and ends every unfinished saga, forward or back; mounts again what a reboot took.
+ * Safe at any time and any number of times: what is right already is left alone.
+ */
+export async function recover(
+  deps: EngineDeps,
+  steps: Steps,
+  { dryRun, signal }: { dryRun: boolean; signal: AbortSignal },
+  inOrder: InOrder,
+): Promise<Recovered> {
+  const found: Recovery[] = [];
+  for (const { plan } of deps.journal.list()) {
+    const one = await inOrder(plan.instance, () => check(deps, steps, plan.id, dryRun, signal));
+    if (one) found.push(one);
+  }
+  const leftovers = await findLeftovers(deps, signal);
+  return { dryRun, attachments: found, leftovers, requests: dryRun ? 0 : deps.journal.forgetOpenRequests() };
+}
+
+async function check(
+  deps: EngineDeps,
+  steps: Steps,
+  id: AttachmentId,
+  dryRun: boolean,
+  signal: AbortSignal,
+): Promise<Recovery | undefined> {
+  const attachment = deps.journal.find(id);
+  if (!attachment) return undefined;
+  const { plan, status } = attachment;
+  const facts = { attachment: id, instance: plan.instance, target: plan.target, was: status.state };
+  try {
+    const did = dryRun ? await intention(deps, attachment, signal) : await recoverOne(deps, steps, attachment, signal);
+    return did && { ...facts, did };
+  } catch (error) {
+    return { ...facts, did: 'left', error: report(error) };
+  }
+}
+
+type Intention = Exclude<Recovery['did'], 'left'> | undefined;
+
+/** What there is to do about one attachment. Looks, and changes nothing. */
+async function intention(deps: EngineDeps, { plan, status }: Attachment, signal: AbortSignal): Promise<Intention> {
+  switch (status.state) {
+    case 'detached':
+      return undefined;
+    case 'undoing':
+      return 'undone';
+    case 'detaching':
+      return 'finished';
+    case 'attached':
+      return (await deps.mounter.inspect(plan.mountPath)) ? undefined : 'mounted again';
+    case 'attaching':
+      return (await isComplete(deps, plan, signal)) ? 'finished' : 'undone';
+    default:
+      return status satisfies never;
+  }
+}
+
+/** Ends one attachment's unfinished saga. @throws what stands in the way; the journal stays as it is then */
+export async function recoverOne(
+  deps: EngineDeps,
+  steps: Steps,
+  attachment: Attachment,
+  signal: AbortSignal,
+): Promise<Intention> {
+  const { plan } = attachment;
+  const did = await intention(deps, attachment, signal);
+  switch (did) {
+    case undefined:
+      return undefined;
+    case 'undone':
+      await undoAll(deps, steps, attachment, releasedWith(deps, plan));
+      return did;
+    case 'mounted again':
+      await mountAgain(deps, steps, plan, signal);
+      return did;
+    case 'finished':
+      if (attachment.status.state === 'detaching') await goOnDetaching(deps, steps, attachment, signal);
+      else await noteAttached(deps, steps, plan, signal);
+      return did;
+    default:
+      return did satisfies never;
+  }
+}
+
+/** An attach whose last step was done, and whose end was not noted any more. */
+async function isComplete(deps: EngineDeps, plan: Plan, signal: AbortSignal): Promise<boolean> {
+  if (!(await deps.mounter.inspect(plan.mountPath))) return false;
+  if (plan.handoff === 'none') return true;
+  const runtime = deps.runtimes.find(r => r.name === plan.runtime);
+  const devices = (await runtime?.devices(plan.deviceName, signal)) ?? [];
+  return devices.some(d => d.device === plan.deviceName && d.hostPath === plan.mountPath && d.target === plan.target);
+}
+
+/** Device and mount are done again, which changes nothing, and tells what the journal must know of them. */
+async function noteAttached(deps: EngineDeps, steps: Steps, plan: Plan, signal: AbortSignal): Promise<void> {
+  const { device, fsType } = await remount(steps, plan, signal);
+  deps.journal.settle(plan.id, { state: 'attached', device, fsType, attachedAt: new Date().toISOString() }, {});
+}
+
+async function mountAgain(deps: EngineDeps, steps: Steps, plan: Plan, signal: AbortSignal): Promise<void> {
+  const { device, fsType, mounted } = await remount(steps, plan, signal);
+  const instance = await findInstance(deps, plan, signal);
+  if (plan.handoff === 'none' || instance)
+    await steps.handoff.do({ plan, mounted, ...(instance && { instance }) }, signal);
+  deps.journal.settle(plan.id, { state: 'attached', device, fsType, attachedAt: new Date().toISOString() }, {});
+}
+
+async function remount(steps: Steps, plan: Plan, signal: AbortSignal) {
+  const opened = await steps.device.do({ plan }, signal);
+  await using device = opened.device;
+  const { mounted } = await steps.mount.do(opened, signal);
+  return { device: device.path, fsType: device.fsType, mounted: mounted satisfies Mounted };
+}
+
+async function goOnDetaching(
+  deps: EngineDeps,
+  steps: Steps,
+  attachment: Attachment,
+  signal: AbortSignal,
+): Promise<void> {
+  const instance = await findInstance(deps, attachment.plan, signal);
+  const taken = await takeAway(deps, steps, attachment, { lazy: false, instance, signal }, () => ({}));
+  if (taken.status?.state === 'detaching' && taken.status.error)
+    throw new ShiftvolError(taken.status.error.code, taken.status.error.message, taken.status.error);
+}
+
+async function findInstance(deps: EngineDeps, plan: Plan, signal: AbortSignal): Promise<Instance | undefined> {
+  return plan.handoff === 'none' ? undefined : (await resolve(deps, plan.ref, signal)).instance;
+}
+
+/** The range of a root file system that never came to be goes back with it, if nothing else of the instance is left. */
+function releasedWith(deps: EngineDeps, plan: Plan): { release?: InstanceKey } {
+  const alone = deps.journal.list(plan.instance).every(a => a.plan.id === plan.id);
+  return plan.role === 'root' && alone && !plan.snapshotKept ? { release: plan.instance } : {};
+}
+
+async function findLeftovers(deps: EngineDeps, signal: AbortSignal): Promise<Leftover[]> {
+  const known = deps.journal.list().map(a => a.plan);
+  const snapshots = new Set(known.map(p => p.snapshot));
+  const devices = new Set(known.map(p => p.deviceName));
+  const found: Leftover[] = [];
+  for (const name of await deps.backend.listSnapshots())
+    if (!snapshots.has(name)) found.push({ kind: 'snapshot', what: name });
+  for (const runtime of deps.runtimes)
+    for (const d of await runtime.devices(DEVICE_PREFIX, signal))
+      if (!devices.has(d.device))
+        found.push({ kind: 'device', what: `${runtime.name}:${d.project}/${d.name} ${d.device} at ${d.target}` });
+  return found;
+}

@@ -1,0 +1,56 @@
+/** The engine's refusals, each with what to do about it. */
+import { ShiftvolError } from '../errors.ts';
+import type { Attachment, InstanceRef, Plan } from './model.ts';
+
+export function instanceNotFound({ ref, project }: InstanceRef, host: string): ShiftvolError {
+  return new ShiftvolError(
+    'SV_INSTANCE_NOT_FOUND',
+    `Cannot find instance "${ref}"${project ? ` in project "${project}"` : ''} on host "${host}"`,
+    {
+      field: 'instance',
+      remedy: 'give its name in the runtime or its Nova uuid; "shiftvol doctor" says which runtimes are seen',
+    },
+  );
+}
+
+export function attachmentNotFound(what: string): ShiftvolError {
+  return new ShiftvolError('SV_ATTACHMENT_NOT_FOUND', `Cannot find an attachment for ${what}`, {
+    remedy: '"shiftvol list" shows what there is',
+  });
+}
+
+export function targetTaken({ plan, status }: Attachment): ShiftvolError {
+  const held = plan.source.kind === 'template' ? `template "${plan.source.template}"` : `"${plan.source.path}"`;
+  const kept = status.state === 'detached';
+  return new ShiftvolError(
+    'SV_TARGET_TAKEN',
+    `Cannot attach at ${plan.instance}:${plan.target}: ${kept ? `a snapshot of ${held} is kept there` : `${held} is attached there${plan.readOnly ? ' read-only' : ''}`}`,
+    {
+      field: 'target',
+      remedy: kept
+        ? 'attach that again, or destroy it, or choose another target'
+        : 'detach it first, or choose another target',
+    },
+  );
+}
+
+export function idsInUse({ plan, status }: Attachment): ShiftvolError {
+  return new ShiftvolError(
+    'SV_BUSY',
+    `Cannot release the ids of "${plan.instance}": ${plan.target} is ${status.state} with them`,
+    {
+      remedy: `run "shiftvol destroy ${plan.instance}", which releases them too`,
+    },
+  );
+}
+
+export function unfinished({ plan, status }: Attachment, cause?: unknown): ShiftvolError {
+  return new ShiftvolError('SV_BUSY', `Cannot change ${plan.instance}:${plan.target}: it is ${status.state}`, {
+    remedy: 'run "shiftvol recover", which finishes it or says what stands in the way',
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+export function internal(plan: Plan, what: string): ShiftvolError {
+  return new ShiftvolError('SV_INTERNAL', `Cannot go on with attachment ${plan.id}: ${what}`);
+}

@@ -1,0 +1,115 @@
+/** What can be asked of an engine from outside its process: the agent's socket and the command line speak this. */
+import { z } from 'zod';
+import type { Engine } from '../engine/engine.ts';
+import type { Command, InstanceKey, InstanceRef } from '../engine/model.ts';
+import { ShiftvolError } from '../errors.ts';
+import { viewOf } from './view.ts';
+
+const name = z.string().min(1).max(255);
+const instance = z.strictObject({ ref: name, project: name.optional() });
+const path = z.string().min(1).max(4095).startsWith('/');
+const count = z.int().positive();
+const requestId = z.string().min(1).max(512).optional();
+const idBase = z.int().nonnegative().optional();
+const source = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('template'), template: name, sizeBytes: count.optional() }),
+  z.strictObject({ kind: z.literal('file'), path, idBase }),
+  z.strictObject({ kind: z.literal('device'), path, idBase }),
+]);
+const asked = { requestId, instance };
+const command = z.discriminatedUnion('action', [
+  z.strictObject({
+    ...asked,
+    action: z.literal('attach'),
+    target: path,
+    source,
+    readOnly: z.boolean(),
+    volumeId: name.optional(),
+  }),
+  z.strictObject({
+    ...asked,
+    action: z.literal('detach'),
+    target: path.optional(),
+    volumeId: name.optional(),
+    lazy: z.boolean(),
+  }),
+  z.strictObject({ ...asked, action: z.literal('spawn'), template: name, sizeBytes: count.optional() }),
+  z.strictObject({ ...asked, action: z.literal('destroy'), target: path.optional(), lazy: z.boolean() }),
+]);
+const dryRun = z.boolean().default(false);
+/** Commands about one instance as such name it flat. */
+const named = { instance: name, project: name.optional() };
+
+export const apiRequest = z.discriminatedUnion('command', [
+  z.strictObject({ command: z.literal('execute'), body: command, dryRun }),
+  z.strictObject({ command: z.literal('list'), instance: name.optional() }),
+  z.strictObject({ command: z.literal('show'), ...named, target: path.optional() }),
+  z.strictObject({ command: z.literal('recover'), dryRun }),
+  z.strictObject({
+    command: z.literal('idmap.alloc'),
+    ...named,
+    count: count.optional(),
+    start: count.optional(),
+    dryRun,
+  }),
+  z.strictObject({ command: z.literal('idmap.list') }),
+  z.strictObject({ command: z.literal('idmap.release'), ...named, dryRun }),
+]);
+/** As a client sends it: what has a default may be left out. */
+export type ApiRequest = z.input<typeof apiRequest>;
+
+/** @throws SV_MESSAGE naming the field */
+export function parseApiRequest(value: unknown): z.output<typeof apiRequest> {
+  const parsed = apiRequest.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const field = issue?.path.join('.') ?? '';
+  throw new ShiftvolError(
+    'SV_MESSAGE',
+    `Cannot take the request: ${field === '' ? '' : `"${field}": `}${issue?.message ?? 'not valid'}`,
+    { field },
+  );
+}
+
+/** Does what is asked. What comes back is what `--json` prints. */
+export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSignal): Promise<unknown> {
+  const request = parseApiRequest(asked);
+  switch (request.command) {
+    case 'execute': {
+      const body = clean(request.body) as Command;
+      if (request.dryRun) return await engine.preview(body, signal);
+      const outcome = await engine.execute(body, signal);
+      return { ...outcome, attachments: outcome.attachments.map(viewOf) };
+    }
+    case 'list':
+      return engine.list(request.instance as InstanceKey | undefined).map(viewOf);
+    case 'show':
+      return (await engine.show(refOf(request), request.target, signal)).map(viewOf);
+    case 'recover':
+      return await engine.recover({ dryRun: request.dryRun, signal });
+    case 'idmap.alloc':
+      return await engine.reserveIds(
+        refOf(request),
+        clean({ count: request.count, start: request.start }),
+        request.dryRun,
+        signal,
+      );
+    case 'idmap.list':
+      return { ranges: await engine.usedIds(signal) };
+    case 'idmap.release':
+      return await engine.releaseIds(refOf(request), request.dryRun, signal);
+    default:
+      return request satisfies never;
+  }
+}
+
+function refOf({ instance: ref, project }: { instance: string; project?: string | undefined }): InstanceRef {
+  return project === undefined ? { ref } : { ref, project };
+}
+
+type Clean<T> = T extends object ? { [K in keyof T]: Clean<Exclude<T[K], undefined>> } : T;
+
+/** Keys that zod left as undefined are taken out: with exactOptionalPropertyTypes an absent key is the only "not given". */
+function clean<T extends object>(value: T): Clean<T> {
+  return JSON.parse(JSON.stringify(value)) as Clean<T>;
+}

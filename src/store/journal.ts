@@ -1,0 +1,255 @@
+import { chmodSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import type {
+  Attachment,
+  AttachmentEvent,
+  AttachmentId,
+  AttachmentState,
+  InstanceKey,
+  Plan,
+  StepName,
+} from '../engine/model.ts';
+import type { Allocation, Also, Journal, RequestRecord } from '../engine/ports.ts';
+import { ShiftvolError } from '../errors.ts';
+import { migrate } from './schema.ts';
+
+/** Answers to requests are kept this long, for duplicates that come late. */
+const REQUEST_DAYS = 7;
+
+export type StoreOptions = {
+  readonly stateDir: string;
+  /** How long to wait for another shiftvol to finish with this directory, in milliseconds. Blocks the thread. */
+  readonly lockTimeoutMs: number;
+  /** Keep events for the bus (no broker: no outbox that fills up). */
+  readonly outbox: boolean;
+};
+
+/**
+ * The journal in SQLite: `<stateDir>/journal.db`, mode 0600, WAL. The connection holds the file exclusively, which makes it the
+ * lock on the state directory too: it ends with the process, however that ends. All values are bound, never spliced.
+ */
+export class Store implements Journal, Disposable {
+  readonly #db: DatabaseSync;
+  readonly #outbox: boolean;
+  readonly #statements = new Map<string, StatementSync>();
+  readonly #listeners = new Set<() => void>();
+  #synchronous: 'FULL' | 'NORMAL' = 'FULL';
+
+  /** @throws SV_LOCKED: another shiftvol has it; SV_STORE: it cannot be read or written */
+  constructor(options: StoreOptions) {
+    this.#outbox = options.outbox;
+    const path = join(options.stateDir, 'journal.db');
+    try {
+      mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
+      this.#db = new DatabaseSync(path, { timeout: options.lockTimeoutMs });
+    } catch (cause) {
+      throw storeError(path, cause);
+    }
+    try {
+      this.#db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+      this.#db.exec('BEGIN IMMEDIATE; COMMIT'); // takes the exclusive lock now, not at the first write
+      chmodSync(path, 0o600);
+      migrate(this.#db, path);
+      this.#run('DELETE FROM request WHERE at < ? AND state <> ?', Date.now() - REQUEST_DAYS * 86_400_000, 'open');
+    } catch (cause) {
+      this.#db.close();
+      throw storeError(path, cause);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#db.close();
+  }
+
+  list(instance?: InstanceKey): readonly Attachment[] {
+    const rows =
+      instance === undefined
+        ? this.#sql('SELECT * FROM attachment ORDER BY created_at, id').all()
+        : this.#sql('SELECT * FROM attachment WHERE instance = ? ORDER BY created_at, id').all(instance);
+    return rows.map(toAttachment);
+  }
+
+  find(id: AttachmentId): Attachment | undefined {
+    const row = this.#sql('SELECT * FROM attachment WHERE id = ?').get(id);
+    return row && toAttachment(row);
+  }
+
+  begin(plan: Plan, also: Also): void {
+    const now = new Date().toISOString();
+    const status: AttachmentState = { state: 'attaching', step: 'reserve' };
+    this.#durable(() => {
+      this.#run(
+        `INSERT INTO attachment (id, instance, target, state, plan, status, request_id, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (id) DO UPDATE SET state = excluded.state, plan = excluded.plan, status = excluded.status,
+           request_id = excluded.request_id, updated_at = excluded.updated_at`,
+        ...[plan.id, plan.instance, plan.target, status.state, JSON.stringify(plan), JSON.stringify(status)],
+        ...[also.request?.id ?? null, now, now],
+      );
+      this.#also(also);
+    });
+  }
+
+  step(id: AttachmentId, step: StepName): void {
+    const status: AttachmentState = { state: 'attaching', step };
+    this.#setSynchronous('NORMAL');
+    this.#run('UPDATE attachment SET status = ? WHERE id = ?', JSON.stringify(status), id);
+  }
+
+  settle(id: AttachmentId, status: AttachmentState, also: Also): void {
+    this.#durable(() => {
+      this.#run(
+        'UPDATE attachment SET state = ?, status = ?, updated_at = ? WHERE id = ?',
+        ...[status.state, JSON.stringify(status), new Date().toISOString(), id],
+      );
+      this.#also(also);
+    });
+  }
+
+  remove(id: AttachmentId, also: Also): void {
+    this.#durable(() => {
+      this.#run('DELETE FROM attachment WHERE id = ?', id);
+      this.#also(also);
+    });
+  }
+
+  request(id: string): RequestRecord | undefined {
+    const row = this.#sql('SELECT result FROM request WHERE id = ?').get(id);
+    return row && (JSON.parse(String(row['result'])) as RequestRecord);
+  }
+
+  record(also: Also): void {
+    const nothing = !also.request && !also.allocate && !also.release && !(this.#outbox && also.events?.length);
+    if (!nothing) this.#durable(() => this.#also(also));
+  }
+
+  forgetRequest(id: string): void {
+    this.#run('DELETE FROM request WHERE id = ?', id);
+  }
+
+  forgetOpenRequests(): number {
+    return this.#run('DELETE FROM request WHERE state = ?', 'open');
+  }
+
+  allocation(instance: InstanceKey): Allocation | undefined {
+    const row = this.#sql('SELECT * FROM allocation WHERE instance = ?').get(instance);
+    return row && toAllocation(row);
+  }
+
+  allocations(): readonly Allocation[] {
+    return this.#sql('SELECT * FROM allocation ORDER BY uid_start').all().map(toAllocation);
+  }
+
+  /** Events that the broker has not confirmed yet, oldest first. */
+  pending(limit: number): readonly { readonly id: number; readonly event: AttachmentEvent }[] {
+    return this.#sql('SELECT id, event FROM outbox ORDER BY id LIMIT ?')
+      .all(limit)
+      .map(row => ({ id: Number(row['id']), event: JSON.parse(String(row['event'])) as AttachmentEvent }));
+  }
+
+  /** The broker has it. Not durable: after a power cut it may be sent again, under the same message id. */
+  sent(id: number): void {
+    this.#setSynchronous('NORMAL');
+    this.#run('DELETE FROM outbox WHERE id = ?', id);
+  }
+
+  /** Calls back after each commit that added events. Returns the way to stop that. */
+  onAdded(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #also({ request, events, allocate, release }: Also): void {
+    if (release) this.#run('DELETE FROM allocation WHERE instance = ?', release);
+    if (allocate)
+      this.#run(
+        'INSERT OR REPLACE INTO allocation (instance, uid_start, gid_start, count, created_at) VALUES (?, ?, ?, ?, ?)',
+        ...[allocate.instance, allocate.uid.start, allocate.gid.start, allocate.uid.count, allocate.createdAt],
+      );
+    if (request)
+      this.#run(
+        'INSERT OR REPLACE INTO request (id, action, state, result, at) VALUES (?, ?, ?, ?, ?)',
+        ...[request.id, request.action, request.result.state, JSON.stringify(request), Date.now()],
+      );
+    if (!this.#outbox) return;
+    for (const event of events ?? []) this.#run('INSERT INTO outbox (event) VALUES (?)', JSON.stringify(event));
+    if (events?.length) queueMicrotask(() => this.#tell());
+  }
+
+  #tell(): void {
+    for (const listener of this.#listeners) listener();
+  }
+
+  #durable(work: () => void): void {
+    this.#setSynchronous('FULL');
+    this.#sql('BEGIN IMMEDIATE').run();
+    try {
+      work();
+      this.#sql('COMMIT').run();
+    } catch (cause) {
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+      throw storeError('journal', cause);
+    }
+  }
+
+  #setSynchronous(level: 'FULL' | 'NORMAL'): void {
+    if (level === this.#synchronous) return;
+    this.#db.exec(`PRAGMA synchronous = ${level}`);
+    this.#synchronous = level;
+  }
+
+  #sql(text: string): StatementSync {
+    let statement = this.#statements.get(text);
+    if (!statement) {
+      statement = this.#db.prepare(text);
+      this.#statements.set(text, statement);
+    }
+    return statement;
+  }
+
+  #run(text: string, ...values: readonly (string | number | null)[]): number {
+    return Number(this.#sql(text).run(...values).changes);
+  }
+}
+
+type Row = Record<string, unknown>;
+
+/** The journal is ours alone (0600, one writer): what it holds is trusted to be what was written. */
+function toAttachment(row: Row): Attachment {
+  return {
+    plan: JSON.parse(String(row['plan'])) as Plan,
+    status: JSON.parse(String(row['status'])) as AttachmentState,
+    ...(row['request_id'] === null ? {} : { requestId: String(row['request_id']) }),
+    createdAt: String(row['created_at']),
+    updatedAt: String(row['updated_at']),
+  };
+}
+
+function toAllocation(row: Row): Allocation {
+  const count = Number(row['count']);
+  return {
+    instance: String(row['instance']) as InstanceKey,
+    uid: { start: Number(row['uid_start']), count },
+    gid: { start: Number(row['gid_start']), count },
+    createdAt: String(row['created_at']),
+  };
+}
+
+const SQLITE_BUSY = 5;
+
+function storeError(path: string, cause: unknown): ShiftvolError {
+  if (cause instanceof ShiftvolError) return cause;
+  if (cause instanceof Error && 'errcode' in cause && cause.errcode === SQLITE_BUSY)
+    return new ShiftvolError(
+      'SV_LOCKED',
+      `Cannot open the journal "${path}": another shiftvol works on this state directory`,
+      {
+        remedy: 'wait for it, or use another --state-dir',
+        cause,
+      },
+    );
+  return new ShiftvolError('SV_STORE', `Cannot use the journal "${path}"`, {
+    remedy: 'look at the disk (full? read-only?) and at the owner of the directory',
+    cause,
+  });
+}

@@ -1,0 +1,191 @@
+/** A host in memory, behind the interfaces that the engine owns: what is mounted, cloned and handed over, and by whom. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Allocator } from '../../../src/engine/allocator.ts';
+import type { EngineDeps } from '../../../src/engine/deps.ts';
+import { Engine } from '../../../src/engine/engine.ts';
+import type { InstanceKey, InstanceRef } from '../../../src/engine/model.ts';
+import type {
+  Backend,
+  BlockDevice,
+  ImageRef,
+  Instance,
+  Mounter,
+  MountSpec,
+  Runtime,
+  Template,
+} from '../../../src/engine/ports.ts';
+import type { WrapStep } from '../../../src/engine/saga.ts';
+import { ShiftvolError } from '../../../src/errors.ts';
+import { bothKinds } from '../../../src/idmap/compose.ts';
+import { Store } from '../../../src/store/journal.ts';
+
+export const TEMPLATE: Template = {
+  name: 'web',
+  fsType: 'ext4',
+  uuid: '11111111-2222-3333-4444-555555555555',
+  label: '',
+  sizeBytes: 1 << 20,
+  idBase: 0,
+  sha256: '0'.repeat(64),
+  extents: 1,
+  path: '/pool/templates/web/image',
+  createdAt: '2026-01-01T00:00:00.000Z',
+};
+
+/** What survives the death of the engine. */
+export class FakeHost {
+  readonly snapshots = new Set<string>();
+  readonly mounts = new Map<string, { image: string; devno: string; extents: number }>();
+  readonly devices = new Map<string, { hostPath: string; target: string; project: string; name: string }>();
+  readonly instances = new Map<string, Instance>();
+  /** Targets inside containers that a process holds. */
+  readonly busyInside = new Set<string>();
+  readonly busyOutside = new Set<string>();
+  #nextDevice = 0;
+
+  addInstance(name: string, base: number): void {
+    const map = bothKinds(0, base, 65536);
+    this.instances.set(name, {
+      key: name as InstanceKey,
+      runtime: 'fake',
+      project: 'default',
+      name,
+      running: true,
+      pid: 4242,
+      idmap: map,
+    });
+  }
+
+  backend(): Backend {
+    return {
+      name: 'fake',
+      getTemplate: async name => {
+        if (name === TEMPLATE.name) return TEMPLATE;
+        throw new ShiftvolError('SV_TEMPLATE_NOT_FOUND', `Cannot find template "${name}"`);
+      },
+      snapshotPath: name => `/pool/snapshots/${name}`,
+      snapshot: async (_template, name) => {
+        this.snapshots.add(name);
+        return { path: `/pool/snapshots/${name}` };
+      },
+      removeSnapshot: async name => {
+        const image = `/pool/snapshots/${name}`;
+        assert.ok(![...this.mounts.values()].some(m => m.image === image), 'a snapshot is never removed under a mount');
+        this.snapshots.delete(name);
+      },
+      listSnapshots: async () => [...this.snapshots],
+    };
+  }
+
+  mounter(): Mounter {
+    const mountedFrom = (image: ImageRef) => [...this.mounts.values()].find(m => m.image === image.path);
+    return {
+      openDevice: async image => {
+        const existing = mountedFrom(image);
+        const devno = existing?.devno ?? `7:${this.#nextDevice++}`;
+        return {
+          path: `/dev/loop${devno.slice(2)}`,
+          devno,
+          fsType: 'ext4',
+          uuid: image.path,
+          async [Symbol.asyncDispose]() {},
+        } satisfies BlockDevice;
+      },
+      mount: async (device, spec: MountSpec) => {
+        this.mounts.set(spec.path, { image: device.uuid, devno: device.devno, extents: spec.idmap.length });
+        return { path: spec.path, devno: device.devno, mountId: 1n };
+      },
+      inspect: async path => {
+        const mounted = this.mounts.get(path);
+        return mounted && { path, devno: mounted.devno, mountId: 1n };
+      },
+      unmount: async (path, { lazy }) => {
+        if (this.busyOutside.has(path) && !lazy)
+          throw new ShiftvolError('SV_BUSY', `Cannot unmount "${path}": process 1 (host)`);
+        this.mounts.delete(path);
+      },
+      released: async image => {
+        if (mountedFrom(image)) throw new ShiftvolError('SV_BUSY', `Cannot release "${image.path}"`);
+      },
+      unmountInside: async (_pid, target, _devno, { lazy }) => {
+        if (this.busyInside.has(target) && !lazy)
+          throw new ShiftvolError('SV_BUSY', `Cannot unmount "${target}": process 77 (sleep)`);
+      },
+    };
+  }
+
+  runtime(): Runtime {
+    return {
+      name: 'fake',
+      find: async ({ ref }: InstanceRef) => this.instances.get(ref),
+      addDevice: async (instance, { name, hostPath, target }) => {
+        assert.ok(this.mounts.has(hostPath), 'a container never sees what is not mounted');
+        this.devices.set(name, { hostPath, target, project: instance.project, name: instance.name });
+      },
+      removeDevice: async (_ref, name) => {
+        this.devices.delete(name);
+      },
+      devices: async prefix =>
+        [...this.devices]
+          .filter(([device]) => device.startsWith(prefix))
+          .map(([device, d]) => ({ ...d, device, instance: d.name as InstanceKey })),
+      usedRanges: async () =>
+        [...this.instances.values()].flatMap(i =>
+          i.idmap.map(e => ({ kind: e.kind, start: e.hostId, count: e.count, owner: i.name })),
+        ),
+    };
+  }
+
+  assertClean(): void {
+    assert.deepEqual(
+      { snapshots: [...this.snapshots], mounts: [...this.mounts.keys()], devices: [...this.devices.keys()] },
+      { snapshots: [], mounts: [], devices: [] },
+    );
+  }
+}
+
+export type Rig = Disposable & {
+  readonly host: FakeHost;
+  engine: Engine;
+  store: Store;
+  restart(wrapStep?: WrapStep): void;
+};
+
+/** An engine with a real journal on a host in memory; `restart` is what a kill and a new start leave of it. */
+export function makeRig(wrapStep?: WrapStep, poolCount = 10 * 65536): Rig {
+  const stateDir = mkdtempSync(join(tmpdir(), 'shiftvol-engine-'));
+  const host = new FakeHost();
+  const pool = { uid: [{ start: 1_000_000, count: poolCount }], gid: [{ start: 1_000_000, count: poolCount }] };
+  const open = (wrap?: WrapStep) => {
+    const store = new Store({ stateDir, lockTimeoutMs: 1000, outbox: true });
+    const runtimes = [host.runtime()];
+    const allocator = new Allocator({ journal: store, pool: async () => pool, sources: runtimes, rangeSize: 65536 });
+    const deps: EngineDeps = {
+      host: 'node1',
+      runDir: '/run/sv',
+      parallel: 4,
+      journal: store,
+      backend: host.backend(),
+      mounter: host.mounter(),
+      runtimes,
+      allocator,
+    };
+    return { store, engine: new Engine(wrap ? { ...deps, wrapStep: wrap } : deps) };
+  };
+  const rig: Rig = {
+    host,
+    ...open(wrapStep),
+    restart(wrap) {
+      rig.store[Symbol.dispose]();
+      Object.assign(rig, open(wrap));
+    },
+    [Symbol.dispose]() {
+      rig.store[Symbol.dispose]();
+      rmSync(stateDir, { recursive: true, force: true });
+    },
+  };
+  return rig;
+}
