@@ -5,6 +5,7 @@
  * works in it reaches it as /proc/self/fd/N; to read that of another process takes root.
  */
 import { constants } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { FsType } from '../engine/model.ts';
 import { ShiftvolError } from '../errors.ts';
 import { KernelError } from '../kernel/errno.ts';
@@ -25,6 +26,8 @@ import {
 /** Nothing in an image may act on the host, whoever looks into it. */
 const ATTRIBUTES = MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC | MOUNT_ATTR.NOATIME;
 
+const UNUSED_WAIT_MS = 10_000;
+
 export type PrivateMountOptions = { readonly fsType: FsType; readonly readOnly: boolean; readonly directIo?: boolean };
 
 /**
@@ -41,7 +44,7 @@ export async function mountPrivately(image: string, options: PrivateMountOptions
 
 async function mountFile(file: Fd, image: string, options: PrivateMountOptions): Promise<Owned<MountFd>> {
   const { readOnly, directIo = false, fsType } = options;
-  using loop = loopAttach(file, { readOnly, directIo, name: image });
+  using loop = await loopAttach(file, { readOnly, directIo, name: image });
   using log = new KernelLog();
   using context = fsopen(fsType);
   try {
@@ -63,4 +66,23 @@ async function mountFile(file: Fd, image: string, options: PrivateMountOptions):
     );
   }
   return fsmount(context.fd, ATTRIBUTES | (readOnly ? MOUNT_ATTR.RDONLY : 0));
+}
+
+/**
+ * Waits until nobody has the image any more: the kernel frees a loop device when the last superblock on it has gone, and with it the
+ * lock that came with its file.
+ * @throws SV_BUSY after 10 s
+ */
+export async function waitUnused(image: string, signal?: AbortSignal): Promise<void> {
+  const deadline = performance.now() + UNUSED_WAIT_MS;
+  while (!isUnused(image)) {
+    if (performance.now() > deadline)
+      throw new ShiftvolError('SV_BUSY', `Cannot go on with ${image}: something still has it mounted`);
+    await sleep(2, undefined, { signal });
+  }
+}
+
+function isUnused(image: string): boolean {
+  using file = open(image, constants.O_RDONLY);
+  return tryFlock(file.fd, image);
 }

@@ -1,0 +1,139 @@
+/** Copies bytes into an image so that they lie in one piece, and takes their sha256. */
+import { createHash, type Hash } from 'node:crypto';
+import { constants, createReadStream, fsyncSync, ftruncateSync, read, write } from 'node:fs';
+import { promisify } from 'node:util';
+import { ShiftvolError } from '../../errors.ts';
+import { isErrno, isNodeErrno } from '../../kernel/errno.ts';
+import { fallocate, punchHole } from '../../kernel/fallocate.ts';
+import { type Fd, open } from '../../kernel/fd.ts';
+import { fileExtents } from '../../kernel/fiemap.ts';
+
+export type OnProgress = (doneBytes: number, totalBytes: number) => void;
+export type CopyOptions = { readonly signal?: AbortSignal | undefined; readonly onProgress: OnProgress };
+
+/**
+ * What is zero for this long stays a hole; shorter runs are written, since each hole between data is one extent more, and a snapshot
+ * costs by extents.
+ */
+const CHUNK = 2 ** 20;
+const ZEROS = Buffer.alloc(CHUNK);
+/** FICLONE and loop devices want whole blocks. */
+const BLOCK = 4096;
+
+const readAsync = promisify(read);
+const writeAsync = promisify(write);
+
+/**
+ * Copies `sizeBytes` of a file or device to `to`, which is made: reserved whole first, for one contiguous place, written where there
+ * is data, and what was not written is given back. Returns the sha256 of what was read.
+ * @throws SV_NO_SPACE; SV_VOLUME_IN_USE: a device that is mounted; SV_IMAGE_REFUSED: the source is shorter than it was
+ */
+export async function copyInto(
+  from: string,
+  to: string,
+  sizeBytes: number,
+  options: CopyOptions & { readonly device?: boolean },
+): Promise<string> {
+  using source = openSource(from, options.device ?? false);
+  using target = await createImage(to, sizeBytes);
+  const hash = createHash('sha256');
+  try {
+    await copyChunks(source.fd, target.fd, from, sizeBytes, hash, options);
+    await releaseUnwritten(target.fd, to);
+    fsyncSync(target.fd);
+  } catch (error) {
+    throw noSpace(error, to);
+  }
+  return hash.digest('hex');
+}
+
+/** A file of this size, rounded up to whole blocks and reserved where there is room for all of it. The caller owns it. */
+export async function createImage(path: string, sizeBytes: number) {
+  const file = open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  const size = Math.ceil(sizeBytes / BLOCK) * BLOCK;
+  try {
+    ftruncateSync(file.fd, size);
+    await fallocate(file.fd, 0, size, path);
+  } catch (error) {
+    // A sparse image may still fit: then it is written without a reservation, and only its data must.
+    if (!isErrno(error, 'ENOSPC', 'ENOTSUP', 'EOPNOTSUPP')) throw error;
+  }
+  return file;
+}
+
+/** Gives back what was reserved and never written. It reads as zeros before and after. */
+export async function releaseUnwritten(fd: Fd, object: string): Promise<void> {
+  const unwritten = [...fileExtents(fd, object)].filter(extent => extent.unwritten);
+  for (const { start, count } of unwritten) await punchHole(fd, start, count, object);
+}
+
+export async function sha256Of(path: string, sizeBytes: number, { signal, onProgress }: CopyOptions): Promise<string> {
+  const hash = createHash('sha256');
+  let done = 0;
+  for await (const chunk of createReadStream(path, { highWaterMark: CHUNK, signal })) {
+    hash.update(chunk);
+    done += chunk.length;
+    onProgress(done, sizeBytes);
+  }
+  return hash.digest('hex');
+}
+
+/** ENOSPC in words; anything else as it is. */
+export function noSpace(error: unknown, path: string): unknown {
+  if (!isErrno(error, 'ENOSPC', 'EDQUOT') && !isNodeErrno(error, 'ENOSPC', 'EDQUOT')) return error;
+  return new ShiftvolError('SV_NO_SPACE', `Cannot write ${path}: the pool is full`, {
+    remedy: '"shiftvol pool grow --size SIZE", or remove templates',
+    cause: error,
+  });
+}
+
+function openSource(path: string, device: boolean) {
+  try {
+    // O_EXCL on a block device: the kernel refuses one that is mounted, or that something else holds for itself.
+    return open(path, constants.O_RDONLY | (device ? constants.O_EXCL : 0));
+  } catch (error) {
+    if (!isNodeErrno(error, 'EBUSY')) throw error;
+    throw new ShiftvolError(
+      'SV_VOLUME_IN_USE',
+      `Cannot import ${path}: it is mounted or in use, what changes meanwhile cannot be copied`,
+      {
+        field: 'from',
+        remedy: 'unmount it, or take a snapshot of it and import that',
+        cause: error,
+      },
+    );
+  }
+}
+
+async function copyChunks(
+  from: Fd,
+  to: Fd,
+  name: string,
+  sizeBytes: number,
+  hash: Hash,
+  { signal, onProgress }: CopyOptions,
+): Promise<void> {
+  const buffer = Buffer.alloc(CHUNK);
+  for (let at = 0; at < sizeBytes; ) {
+    signal?.throwIfAborted();
+    const { bytesRead } = await readAsync(from, buffer, 0, Math.min(CHUNK, sizeBytes - at), at);
+    if (bytesRead === 0)
+      throw new ShiftvolError(
+        'SV_IMAGE_REFUSED',
+        `Cannot import ${name}: it ends after ${at} bytes, ${sizeBytes} were there before`,
+        { field: 'from' },
+      );
+    const chunk = buffer.subarray(0, bytesRead);
+    hash.update(chunk);
+    if (!chunk.equals(ZEROS.subarray(0, bytesRead))) await writeAll(to, chunk, at);
+    at += bytesRead;
+    onProgress(at, sizeBytes);
+  }
+}
+
+async function writeAll(fd: Fd, chunk: Buffer, at: number): Promise<void> {
+  for (let done = 0; done < chunk.length; ) {
+    const { bytesWritten } = await writeAsync(fd, chunk, done, chunk.length - done, at + done);
+    done += bytesWritten;
+  }
+}

@@ -1,0 +1,221 @@
+/** `template import`: from a directory, tar, image, device or URL to a clean, read-only template. */
+
+import { createHash } from 'node:crypto';
+import { chmodSync, constants, fsyncSync, rmSync, statSync } from 'node:fs';
+import type { Template } from '../../engine/ports.ts';
+import { ShiftvolError } from '../../errors.ts';
+import { open } from '../../kernel/fd.ts';
+import { countExtents } from '../../kernel/fiemap.ts';
+import { layout, templateName } from '../layout.ts';
+import { checkPool } from '../pool-status.ts';
+import { entries } from '../reflink.ts';
+import { templateText } from '../template-file.ts';
+import { runTool } from '../tool.ts';
+import { cleanImage } from './clean.ts';
+import { measure, sizeFor } from './contents.ts';
+import { copyInto, createImage, noSpace, type OnProgress, releaseUnwritten, sha256Of } from './copy.ts';
+import { download, isUrl, parseUrl } from './download.ts';
+import { fillFileSystem, type TreeSource } from './fill.ts';
+import { checkQcow2 } from './qcow2.ts';
+import {
+  checkIdBase,
+  checkRequest,
+  findSource,
+  type ImportRequest,
+  type ImportResult,
+  readHead,
+  type SourceKind,
+} from './request.ts';
+import { openStaging, type Staging, setImmutable } from './staging.ts';
+
+export const STAGES = ['download', 'copy', 'convert', 'fill', 'lay out', 'hash'] as const;
+export type Stage = (typeof STAGES)[number];
+
+export type ImportOptions = {
+  readonly signal?: AbortSignal | undefined;
+  /** Called often, with bytes of this stage; what has no end that is known has total 0. */
+  readonly onProgress?: (stage: Stage, doneBytes: number, totalBytes: number) => void;
+};
+
+type Job = {
+  readonly request: ImportRequest;
+  readonly staging: Staging;
+  readonly signal: AbortSignal | undefined;
+  progress(stage: Stage): OnProgress;
+};
+
+/** What an import would do, found out without doing it. For `--dry-run`. @throws what the import would refuse at once */
+export function planImport(
+  pool: { readonly poolDir: string },
+  request: ImportRequest,
+): { readonly path: string; readonly source: string } {
+  const at = layout(pool.poolDir);
+  const path = at.image(request.name);
+  checkRequest(request);
+  if (entries(at.templates).includes(request.name))
+    throw new ShiftvolError(
+      'SV_TEMPLATE_EXISTS',
+      `Cannot import template "${request.name}": there is one of this name`,
+      { field: 'template' },
+    );
+  if (isUrl(request.from)) return { path, source: parseUrl(request.from).protocol.slice(0, -1) };
+  return { path, source: findSource(request.from, request).kind };
+}
+
+/**
+ * Makes a template: all of it, or nothing. The pool is mounted.
+ * @throws SV_USAGE, SV_TEMPLATE_EXISTS, SV_LOCKED, SV_VOLUME_NOT_FOUND, SV_IMAGE_REFUSED, SV_CHECKSUM, SV_DOWNLOAD, SV_NO_SPACE, SV_TOOL,
+ *   SV_MOUNT, SV_HOST; the signal's reason
+ */
+export async function importTemplate(
+  pool: { readonly poolDir: string },
+  request: ImportRequest,
+  options: ImportOptions = {},
+): Promise<ImportResult> {
+  const { signal, onProgress } = options;
+  templateName(request.name);
+  planImport(pool, request);
+  checkPool(pool.poolDir);
+  const at = layout(pool.poolDir);
+  using staging = await openStaging(at, request.name, signal);
+  const job: Job = { request, staging, signal, progress: stage => (done, total) => onProgress?.(stage, done, total) };
+  const made = await makeImage(job, await fetchSource(job));
+  const image = staging.path('image');
+  const clean = await cleanImage(image, signal);
+  const idBase = agreedBase(request.idBase, clean.idBase);
+  const sizeBytes = statSync(image).size;
+  const template: Template = {
+    name: request.name,
+    fsType: clean.fsType,
+    uuid: clean.uuid,
+    label: clean.label,
+    sizeBytes,
+    idBase,
+    sha256: await sha256Of(image, sizeBytes, { signal, onProgress: job.progress('hash') }),
+    extents: seal(image),
+    path: at.image(request.name),
+    createdAt: new Date().toISOString(),
+  };
+  const immutable = setImmutable(image, true);
+  await staging.publish(templateText(template), signal);
+  return { template, immutable, deviceNodes: clean.deviceNodes, dropped: made };
+}
+
+/** A URL becomes a file of the staging directory first: what is looked at is then what is used. */
+async function fetchSource({ request, staging, signal, progress }: Job): Promise<SourceKind> {
+  if (!isUrl(request.from)) return findSource(request.from, request);
+  const to = staging.path('source');
+  const { sha256 } = await download(parseUrl(request.from), to, { signal, onProgress: progress('download') });
+  mustMatch(request, sha256);
+  return findSource(to, { ...request, from: to });
+}
+
+async function makeImage(job: Job, source: SourceKind): Promise<{ devices: number; sockets: number }> {
+  switch (source.kind) {
+    case 'dir':
+    case 'tar':
+      return await makeFromTree(job, source);
+    case 'raw':
+      await makeFromRaw(job, source);
+      return { devices: 0, sockets: 0 };
+    case 'qcow2':
+      await makeFromQcow2(job, source);
+      return { devices: 0, sockets: 0 };
+    default:
+      return source satisfies never;
+  }
+}
+
+async function makeFromTree({ request, staging, signal, progress }: Job, source: TreeSource) {
+  const contents = await measure(source, signal);
+  const work = staging.path('work');
+  const sizeBytes = request.sizeBytes ?? sizeFor(contents);
+  const hash = createHash('sha256');
+  const { devices } = await fillFileSystem(source, work, {
+    signal,
+    onProgress: progress('fill'),
+    onChunk: chunk => void (source.kind === 'tar' && hash.update(chunk)),
+    fsType: request.fsType ?? 'ext4',
+    label: request.name,
+    idBase: request.idBase ?? 0,
+    sizeBytes,
+    contents,
+  });
+  if (source.kind === 'tar' && !isUrl(request.from)) mustMatch(request, hash.digest('hex'));
+  // Written by a file system the blocks lie as they came; copied they lie in one piece.
+  await copyInto(work, staging.path('image'), sizeBytes, { signal, onProgress: progress('lay out') });
+  rmSync(work);
+  return { devices, sockets: contents.sockets };
+}
+
+async function makeFromRaw({ request, staging, signal, progress }: Job, source: Extract<SourceKind, { kind: 'raw' }>) {
+  const sha256 = await copyInto(source.path, staging.path('image'), source.sizeBytes, {
+    signal,
+    device: source.device,
+    onProgress: progress('copy'),
+  });
+  if (!isUrl(request.from)) mustMatch(request, sha256);
+  rmSync(staging.path('source'), { force: true });
+}
+
+/** Copied before it is looked at: whoever can write to the source could change it between our look and qemu-img's. */
+async function makeFromQcow2(
+  { request, staging, signal, progress }: Job,
+  source: Extract<SourceKind, { kind: 'qcow2' }>,
+) {
+  const copy = staging.path('source');
+  if (source.path !== copy) {
+    checkQcow2(readHead(source.path));
+    mustMatch(request, await copyInto(source.path, copy, source.sizeBytes, { signal, onProgress: progress('copy') }));
+  }
+  const { virtualBytes } = checkQcow2(readHead(copy));
+  const image = staging.path('image');
+  const file = await createImage(image, virtualBytes);
+  try {
+    const convert = ['convert', '-p', '-n', '--target-is-zero', '-S', '1M', '-f', 'qcow2', '-O', 'raw', copy, image];
+    await runTool('qemu-img', convert, { signal, onOutput: percent(virtualBytes, progress('convert')) });
+    await releaseUnwritten(file.fd, image);
+  } catch (error) {
+    throw noSpace(error, image);
+  } finally {
+    file[Symbol.dispose]();
+  }
+  rmSync(copy);
+}
+
+/** qemu-img writes `    (12.34/100%)\r`. */
+function percent(totalBytes: number, onProgress: OnProgress): (chunk: Buffer) => void {
+  return chunk => {
+    const found = [...chunk.toString('latin1').matchAll(/\((\d+\.\d+)\/100%\)/g)].at(-1);
+    if (found) onProgress((Number(found[1]) / 100) * totalBytes, totalBytes);
+  };
+}
+
+function mustMatch({ sha256, from }: ImportRequest, found: string): void {
+  if (sha256 === undefined || sha256.toLowerCase() === found) return;
+  throw new ShiftvolError(
+    'SV_CHECKSUM',
+    `Cannot import ${from}: its sha256 is ${found}, ${sha256.toLowerCase()} was expected`,
+    { field: 'sha256' },
+  );
+}
+
+/** The base is a fact of the image, never a guess: what was asked for has to be what the root directory has. */
+function agreedBase(asked: number | undefined, found: number): number {
+  if (asked !== undefined && asked !== found)
+    throw new ShiftvolError(
+      'SV_IMAGE_REFUSED',
+      `Cannot use the id base ${asked}: the root directory of the image belongs to ${found}:${found}`,
+      { field: 'idBase', remedy: `leave it out, or give ${found}` },
+    );
+  checkIdBase(found);
+  return found;
+}
+
+/** Read-only, and on the disk. Returns its extents. */
+function seal(image: string): number {
+  using file = open(image, constants.O_RDONLY);
+  fsyncSync(file.fd);
+  chmodSync(image, 0o400);
+  return countExtents(file.fd, image);
+}
