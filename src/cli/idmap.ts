@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { EXIT, explain, ShiftvolError } from '../errors.ts';
 import type { Problem } from '../idmap/check.ts';
-import { IDMAP_FORMS, type IdmapForm } from '../idmap/forms.ts';
+import { IDMAP_FORMS, type IdmapForm, SHAPES } from '../idmap/forms.ts';
 import type { Idmap, IdRange } from '../idmap/idmap.ts';
 import type { DefineCommand, GlobalOptions } from './command.ts';
 import { projectOption } from './options.ts';
@@ -32,7 +32,7 @@ function defineParse(idmap: Command): void {
     .option('--invert', 'the way back: from host ids to on-disk ids')
     .addHelpText(
       'after',
-      '\nExamples:\n  shiftvol idmap parse b:0:200000:65536\n  shiftvol idmap parse --to lxc "both 200000-265535 0-65535"\n  shiftvol idmap parse - < /proc/1234/uid_map',
+      `\nForms:\n${formList()}\n\nExamples:\n  shiftvol idmap parse b:0:200000:65536\n  shiftvol idmap parse --to lxc "both 200000-265535 0-65535"\n  shiftvol idmap parse - < /proc/1234/uid_map`,
     )
     .action(async (words: readonly string[], _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<Options>();
@@ -181,6 +181,10 @@ function mapTable(map: Idmap): string {
     ['KIND', 'ON DISK', 'SHOWN AS', 'COUNT'],
     map.map(e => [e.kind, ids(e.fsId, e.count), ids(e.hostId, e.count), `${e.count}`]),
   );
+}
+
+function formList(): string {
+  return IDMAP_FORMS.map(form => `  ${form.padEnd(8)}  ${SHAPES[form]}`).join('\n');
 }
 
 function problemLine({ severity, field, text }: Problem): string {

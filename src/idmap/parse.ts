@@ -194,7 +194,7 @@ function syntax(entry: Entry, field: string, what: string): ShiftvolError {
     `Cannot read idmap entry ${entry.number} ${JSON.stringify(entry.source)}: ${what}, accepted is "${SHAPES[entry.form]}"`,
     {
       field: `extents[${entry.index}]${field === '' ? '' : `.${field}`}`,
-      remedy: `forms that are read: ${ALL_SHAPES}`,
+      remedy: 'other forms: see "shiftvol idmap parse --help"',
     },
   );
 }
