@@ -1,5 +1,4 @@
 /** Asks the agent of this state directory, or, where none runs, does it here: the same engine, the same answers. */
-import { request as httpRequest } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { loadConfig } from '../config/load.ts';
@@ -49,6 +48,9 @@ function unwrap(reply: Reply): unknown {
   const { code, message, ...facts } = reply.error;
   throw new ShiftvolError(code satisfies Code, message, facts);
 }
+
+/** Not an import: that reads every export of node:http, the lazy WebSocket among them, which loads undici and costs more than all the rest. */
+const { request: httpRequest } = process.getBuiltinModule('node:http');
 
 /** Undefined where nobody listens. */
 async function callAgent(path: string, request: ApiRequest): Promise<Reply | undefined> {
