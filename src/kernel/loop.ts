@@ -2,7 +2,7 @@
 import { constants } from 'node:fs';
 import { isErrno, isNodeErrno, KernelError } from './errno.ts';
 import { type Fd, type Owned, open } from './fd.ts';
-import { bind, check, descriptorArgument, NR } from './libc.ts';
+import { bind, bindAsync, check, descriptorArgument, NR } from './libc.ts';
 import { fstatx } from './statx.ts';
 
 const LOOP_CLR_FD = 0x4c01;
@@ -51,6 +51,7 @@ export type LoopStatus = {
 const sys = {
   ioctlLong: bind(NR.ioctl, 'int', 'ulong', 'long'),
   ioctlBuffer: bind(NR.ioctl, 'int', 'ulong', 'void *'),
+  configureAsync: bindAsync('LOOP_CONFIGURE', NR.ioctl, 'int', 'ulong', 'void *'),
 };
 
 /**
@@ -86,18 +87,17 @@ export function loopGetFree(control: Fd): number {
 
 /**
  * Binds a file to an open loop device in one step, autoclear. The driver keeps the file's own open file description, so that an
- * flock(2) on it lives as long as the device does. Blocks for 0.1 to 0.7 ms.
+ * flock(2) on it lives as long as the device does. Waits 0.3 to 0.7 ms for the block layer, therefore on libuv's pool.
  * @throws {KernelError} EBUSY: bound by somebody else meanwhile; EBADF; EINVAL: not a regular file or block device
  * @see loop(4), Linux 5.8
  */
-export function loopConfigure(device: Fd, file: Fd, options: LoopOptions): void {
+export async function loopConfigure(device: Fd, file: Fd, options: LoopOptions): Promise<void> {
   const config = Buffer.alloc(CONFIG_BYTES);
   config.writeUInt32LE(descriptorArgument(file), 0);
   config.writeUInt32LE(BLOCK_BYTES, 4);
   config.writeUInt32LE(flagsOf(options), INFO_AT + INFO_FLAGS_AT);
   config.write(options.name, INFO_AT + INFO_NAME_AT, NAME_BYTES - 1);
-  const done = sys.ioctlBuffer(descriptorArgument(device), LOOP_CONFIGURE, config);
-  check('LOOP_CONFIGURE', done, options.name);
+  await sys.configureAsync(options.name, descriptorArgument(device), LOOP_CONFIGURE, config);
 }
 
 /** @throws {KernelError} ENXIO: nothing is bound. @see loop(4) */
@@ -126,13 +126,27 @@ export function loopClear(device: Fd): void {
  * anybody has open for writing. Writing needs none, the mount opens the device itself.
  * @throws {KernelError} as LOOP_CONFIGURE, when it is not the lost race; ENOENT: no /dev/loop-control
  */
-export function loopAttach(file: Fd, options: LoopOptions): LoopDevice {
+export async function loopAttach(file: Fd, options: LoopOptions): Promise<LoopDevice> {
+  // One at a time in this process: GET_FREE would give the same number to all that ask meanwhile.
+  const before = allocating;
+  const { promise: done, resolve: release } = Promise.withResolvers<void>();
+  allocating = done;
+  await before;
+  try {
+    return await attachToFree(file, options);
+  } finally {
+    release();
+  }
+}
+let allocating: Promise<void> = Promise.resolve();
+
+async function attachToFree(file: Fd, options: LoopOptions): Promise<LoopDevice> {
   using control = open('/dev/loop-control', constants.O_RDWR);
   for (let attempt = 1; ; attempt++) {
     const path = `/dev/loop${loopGetFree(control.fd)}`;
     try {
       using writable = open(path, options.readOnly ? constants.O_RDONLY : constants.O_RDWR);
-      loopConfigure(writable.fd, file, options);
+      await loopConfigure(writable.fd, file, options);
       return new LoopDevice(path, open(path, constants.O_RDONLY));
     } catch (error) {
       if (!lostRace(error) || attempt === ATTEMPTS) throw error;

@@ -1,0 +1,69 @@
+import type { BlockDevice, ImageRef, Mounted, Mounter, MountSpec } from '../engine/ports.ts';
+import { Inside } from './inside.ts';
+import { openBlock } from './open-block.ts';
+import { openFile } from './open-file.ts';
+import { mountedAt, place, statusAt } from './place.ts';
+import { released } from './released.ts';
+import { unmount } from './unmount.ts';
+import { UsernsCache } from './userns-cache.ts';
+
+export type MounterDeps = {
+  /** `/proc`, `/sys`; others for tests of what is read there. */
+  readonly procRoot?: string;
+  readonly sysRoot?: string;
+};
+
+/**
+ * Mounts with a map, by this kernel. Keeps no state of its own but descriptors of user namespaces and one thread: what is mounted, and
+ * whether it is ours, the kernel is asked each time, so that it makes no difference who was killed in between.
+ */
+export class KernelMounter implements Mounter, AsyncDisposable {
+  readonly #deps: { readonly procRoot: string; readonly sysRoot: string; readonly namespaces: UsernsCache };
+  readonly #inside: Inside;
+
+  constructor(deps: MounterDeps = {}) {
+    this.#deps = {
+      procRoot: deps.procRoot ?? '/proc',
+      sysRoot: deps.sysRoot ?? '/sys',
+      namespaces: new UsernsCache(),
+    };
+    this.#inside = new Inside(this.#deps);
+  }
+
+  async openDevice(image: ImageRef, options: { readOnly: boolean; signal?: AbortSignal }): Promise<BlockDevice> {
+    options.signal?.throwIfAborted();
+    const { readOnly, signal } = options;
+    return image.kind === 'file'
+      ? openFile(image.path, { ...this.#deps, readOnly, signal })
+      : openBlock(image.path, { ...this.#deps, readOnly });
+  }
+
+  async mount(device: BlockDevice, spec: MountSpec, signal?: AbortSignal): Promise<Mounted> {
+    signal?.throwIfAborted();
+    return place(this.#deps, device, spec, signal);
+  }
+
+  async inspect(path: string): Promise<Mounted | undefined> {
+    const status = statusAt(path);
+    return status?.mountRoot === true ? mountedAt(path, status) : undefined;
+  }
+
+  async unmount(path: string, options: { lazy: boolean; signal?: AbortSignal }): Promise<void> {
+    options.signal?.throwIfAborted();
+    await unmount(this.#deps, path, options);
+  }
+
+  async released(image: ImageRef, options: { timeoutMs: number; signal?: AbortSignal }): Promise<void> {
+    await released(this.#deps, image, options);
+  }
+
+  async unmountInside(pid: number, target: string, devno: string, options: { lazy: boolean }): Promise<void> {
+    await this.#inside.unmount({ pid, target, devno, lazy: options.lazy });
+  }
+
+  /** Closes the descriptors and ends the thread. Mounts and devices stay. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#inside[Symbol.asyncDispose]();
+    this.#deps.namespaces[Symbol.dispose]();
+  }
+}
