@@ -1,0 +1,65 @@
+/** What the host has: mounts in every mount namespace that a process is in, and loop devices. For "nothing was left" in tests. */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { loopsInUse } from '../../src/mount/loops.ts';
+import { type MountInfo, readMountinfo } from '../../src/mount/mountinfo.ts';
+
+export type HostState = {
+  /** Only what has to do with files below this directory is looked at: other tests run beside us. `/` for all. */
+  readonly scope: string;
+  /** `loop3 /tmp/x/image (deleted)` */
+  readonly loops: readonly string[];
+  /** `mnt:[4026531841] /tmp/x/mount ext4 /dev/loop3` */
+  readonly mounts: readonly string[];
+  /** Names in the directory itself, where there is one. */
+  readonly files: readonly string[];
+};
+
+/** Now. A mount belongs to the scope by its point, or by its source: a loop device of an image there. */
+export function hostState(scope = '/'): HostState {
+  const loops = loopsInUse('/sys').filter(loop => isBelow(loop.backingFile, scope));
+  const sources = new Set(loops.map(loop => loop.path));
+  const mounts = mountTables().flatMap(({ namespace, table }) =>
+    table
+      .filter(m => isBelow(m.point, scope) || sources.has(m.source))
+      .map(m => `${namespace} ${m.point} ${m.fsType} ${m.source}`),
+  );
+  return {
+    scope,
+    loops: loops.map(loop => `${loop.name} ${loop.backingFile}`).toSorted(),
+    mounts: mounts.toSorted(),
+    files: scope !== '/' && existsSync(scope) ? readdirSync(scope).toSorted() : [],
+  };
+}
+
+/** Waits up to two seconds for the state to be what it was: kernels free loop devices a moment after the last unmount. */
+export async function assertHostUnchanged(before: HostState): Promise<void> {
+  for (let attempt = 0; attempt < 20 && !same(before, hostState(before.scope)); attempt++) await sleep(100);
+  assert.deepEqual(hostState(before.scope), before);
+}
+
+function same(a: HostState, b: HostState): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
+function isBelow(path: string, scope: string): boolean {
+  return scope === '/' || path === scope || path.startsWith(`${scope}/`);
+}
+
+function mountTables(): readonly { namespace: string; table: readonly MountInfo[] }[] {
+  const seen = new Set<string>();
+  return readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .flatMap(pid => {
+      try {
+        const namespace = readlinkSync(`/proc/${pid}/ns/mnt`);
+        if (seen.has(namespace)) return [];
+        const table = readMountinfo('/proc', pid);
+        seen.add(namespace);
+        return [{ namespace, table }];
+      } catch {
+        return []; // the process has ended
+      }
+    });
+}
