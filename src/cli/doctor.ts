@@ -1,0 +1,34 @@
+import type { Check } from '../doctor/check.ts';
+import type { DefineCommand, GlobalOptions } from './command.ts';
+
+export const define: DefineCommand = program => {
+  program
+    .command('doctor')
+    .summary('say what this host has, what it lacks, and what to do about each')
+    .addHelpText(
+      'after',
+      '\nEvery feature is tried, and nothing is left behind. Exit status: 0 all that is needed is there, 5 something is missing.\nExample:\n  shiftvol doctor --json | jq -r \'.checks[] | select(.ok != true) | "\\(.check): \\(.remedy)"\'',
+    )
+    .action(async (_options, command) => {
+      const options: GlobalOptions = command.optsWithGlobals();
+      const [{ loadConfig }, { socketPath }, { examine, isFit }, { EXIT }] = await Promise.all([
+        import('../config/load.ts'),
+        import('./engine-client.ts'),
+        import('../doctor/examine.ts'),
+        import('../errors.ts'),
+      ]);
+      const config = loadConfig(options);
+      const stop = new AbortController();
+      process.once('SIGINT', () => stop.abort()).once('SIGTERM', () => stop.abort());
+      const { checkText, summaryText, topicOf } = await import('./show-checks.ts');
+      const checks: Check[] = [];
+      for await (const check of examine({ config, socketPath: socketPath(config.runDir), signal: stop.signal })) {
+        stop.signal.throwIfAborted();
+        if (!options.json) process.stdout.write(`${checkText(check, topicOf(checks.at(-1)) !== topicOf(check))}\n`);
+        checks.push(check);
+      }
+      const ok = isFit(checks);
+      process.stdout.write(options.json ? `${JSON.stringify({ ok, checks })}\n` : `\n${summaryText(checks)}\n`);
+      if (!ok) process.exitCode = EXIT.host;
+    });
+};
