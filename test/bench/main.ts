@@ -1,0 +1,46 @@
+/** `npm run bench`: how fast shiftvol is, beside what it competes with. Needs root. See --help. */
+import type { Case } from './bench.ts';
+import { floorCase } from './cases/floor.ts';
+import { describeMachine } from './machine.ts';
+import { type CaseName, HELP, type Options, parseOptions } from './options.ts';
+import { makePool } from './pool.ts';
+import { type Row, toJson, toTable } from './report.ts';
+import { Workspace } from './workspace.ts';
+
+const RUN: Partial<Record<CaseName, Case>> = {
+  floor: floorCase,
+};
+
+async function main(): Promise<number> {
+  const options = readOptions();
+  if (typeof options === 'number') return options;
+  if (process.getuid?.() !== 0) {
+    process.stderr.write('Cannot measure: mounting needs root\n');
+    return 5;
+  }
+  await using workspace = new Workspace(line => process.stderr.write(`${line}\n`));
+  const machine = describeMachine(workspace.dir);
+  const pool = await makePool(workspace);
+  const rows: Row[] = [];
+  for (const name of options.cases) {
+    workspace.signal.throwIfAborted();
+    workspace.log(`${name} ...`);
+    rows.push(...((await RUN[name]?.({ options, workspace, pool })) ?? []));
+  }
+  process.stdout.write(`${(options.json ? toJson : toTable)({ machine, rows })}\n`);
+  return 0;
+}
+
+function readOptions(): Options | number {
+  try {
+    const options = parseOptions(process.argv.slice(2));
+    if (options) return options;
+    process.stdout.write(`${HELP}\n`);
+    return 0;
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : error}\n`);
+    return 2;
+  }
+}
+
+process.exitCode = await main();
