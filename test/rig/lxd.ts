@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { makeImages } from './busybox.ts';
 import { type Json, LxdApi } from './lxd-api.ts';
-import { needRootSubids } from './subuid.ts';
+import { needSubids } from './subuid.ts';
 
 const run = promisify(execFile);
 
@@ -19,6 +19,7 @@ export type Device = { readonly [key: string]: string };
 export type LaunchOptions = {
   readonly project?: string;
   readonly devices?: { readonly [name: string]: Device };
+  readonly profiles?: readonly string[];
   /** Default: `busybox`. */
   readonly image?: 'busybox' | 'stub';
 };
@@ -42,7 +43,7 @@ export async function startLxd(options: LxdOptions = {}): Promise<Lxd> {
   if (options.dir !== undefined) await mkdir(dir);
   // Containers' own users walk through it to their root file system.
   await chmod(dir, 0o711);
-  const subids = needRootSubids();
+  const subids = needSubids();
   const lxd = new Lxd(dir, subids);
   try {
     await lxd.startDaemon();
@@ -163,6 +164,7 @@ export class Lxd implements AsyncDisposable {
       source: { type: 'image', alias: options.image ?? 'busybox' },
       config,
       devices: options.devices ?? {},
+      profiles: options.profiles ?? ['default'],
     });
   }
 

@@ -149,11 +149,22 @@ function isGone(error: unknown): boolean {
   return error instanceof ShiftvolError && error.code === 'SV_INSTANCE_NOT_FOUND';
 }
 
-function withRemedy(error: unknown): unknown {
-  if (!(error instanceof LxdError) || !error.message.includes('inside container')) return error;
-  return new LxdError(error.status, error.message, {
+/** LXD says what failed, and not what to do about it. */
+const REMEDIES = [
+  {
+    words: /inside container/,
     remedy:
       'see that the target’s parents are directories; where the container made "/" private (mount --make-rprivate), restart it',
-    cause: error.cause,
-  });
+  },
+  {
+    // Its own mount of the source, left when it was killed in the middle of a change: it cannot get past that by itself.
+    words: /\/devices\/.*: device or resource busy/,
+    remedy: 'LXD was killed during a change: unmount that path and try again',
+  },
+] as const;
+
+function withRemedy(error: unknown): unknown {
+  if (!(error instanceof LxdError)) return error;
+  const known = REMEDIES.find(({ words }) => words.test(error.message));
+  return known ? new LxdError(error.status, error.message, { remedy: known.remedy, cause: error.cause }) : error;
 }

@@ -113,5 +113,10 @@ export function volatileIdmaps({ config }: LxdInstance): readonly Idmap[] {
   return ['volatile.idmap.next', 'volatile.idmap.current', 'volatile.last_state.idmap']
     .map(key => config[key])
     .filter(text => text !== undefined && text !== '' && text !== '[]')
-    .map(text => parseIdmap(text ?? '', { form: 'lxd-json' }));
+    .map(text => withoutRepeats(parseIdmap(text ?? '', { form: 'lxd-json' })));
+}
+
+/** An id shared with the host (`raw.idmap: both 1000 1000`) stands there twice, each time for both kinds. */
+function withoutRepeats(map: Idmap): Idmap {
+  return [...new Map(map.map(e => [`${e.kind} ${e.fsId} ${e.hostId} ${e.count}`, e])).values()];
 }
