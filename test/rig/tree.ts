@@ -46,6 +46,8 @@ export async function makeTreeImage(
   const fd = openSync(path, 'wx', 0o600);
   ftruncateSync(fd, shape.sizeBytes);
   closeSync(fd);
+  // The journal comes when the files are there: written without one they take half the time.
+  const inodes = `${Math.ceil(shape.files * 1.01) + 4096}`;
   if (shape.fsType === 'ext4')
     run(
       'mke2fs',
@@ -53,12 +55,14 @@ export async function makeTreeImage(
       '-F',
       '-t',
       'ext4',
+      '-O',
+      '^has_journal',
       '-m',
       '0',
       '-N',
-      `${shape.files + shape.files / 100 + 4096}`,
+      inodes,
       '-E',
-      'lazy_itable_init=0,lazy_journal_init=0',
+      'lazy_itable_init=0',
       path,
     );
   else run(`mkfs.${shape.fsType}`, '-q', path);
@@ -67,6 +71,7 @@ export async function makeTreeImage(
     await extract('/proc/self/fd/3', shape, [mount.fd]);
   }
   await waitUnused(path);
+  if (shape.fsType === 'ext4') run('tune2fs', '-j', path);
 }
 
 async function extract(directory: string, shape: TreeShape, inherit: readonly number[]): Promise<void> {

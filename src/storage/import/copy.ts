@@ -25,18 +25,19 @@ const writeAsync = promisify(write);
 
 /**
  * Copies `sizeBytes` of a file or device to `to`, which is made: reserved whole first, for one contiguous place, written where there
- * is data, and what was not written is given back. Returns the sha256 of what was read.
+ * is data, and what was not written is given back. Returns the
+ * sha256 of what was read where `hash` asks for it: without, holes are not even read.
  * @throws SV_NO_SPACE; SV_VOLUME_IN_USE: a device that is mounted; SV_IMAGE_REFUSED: the source is shorter than it was
  */
 export async function copyInto(
   from: string,
   to: string,
   sizeBytes: number,
-  options: CopyOptions & { readonly device?: boolean },
-): Promise<string> {
+  options: CopyOptions & { readonly device?: boolean; readonly hash: boolean },
+): Promise<string | undefined> {
   using source = openSource(from, options.device ?? false);
   using target = await createImage(to, sizeBytes);
-  const hash = createHash('sha256');
+  const hash = options.hash ? createHash('sha256') : undefined;
   try {
     await copyChunks(source.fd, target.fd, from, sizeBytes, hash, options);
     await releaseUnwritten(target.fd, to);
@@ -44,7 +45,7 @@ export async function copyInto(
   } catch (error) {
     throw noSpace(error, to);
   }
-  return hash.digest('hex');
+  return hash?.digest('hex');
 }
 
 /** A file of this size, rounded up to whole blocks and reserved where there is room for all of it. The caller owns it. */
@@ -110,24 +111,48 @@ async function copyChunks(
   to: Fd,
   name: string,
   sizeBytes: number,
-  hash: Hash,
-  { signal, onProgress }: CopyOptions,
+  hash: Hash | undefined,
+  options: CopyOptions,
 ): Promise<void> {
   const buffer = Buffer.alloc(CHUNK);
-  for (let at = 0; at < sizeBytes; ) {
-    signal?.throwIfAborted();
-    const { bytesRead } = await readAsync(from, buffer, 0, Math.min(CHUNK, sizeBytes - at), at);
+  const hasData = hash === undefined ? chunksWithData(from, name) : () => true;
+  for (let at = 0; at < sizeBytes; at += CHUNK) {
+    options.signal?.throwIfAborted();
+    if (!hasData(at / CHUNK)) continue;
+    const wanted = Math.min(CHUNK, sizeBytes - at);
+    await readAll(from, buffer, wanted, at, name);
+    const chunk = buffer.subarray(0, wanted);
+    hash?.update(chunk);
+    if (!chunk.equals(ZEROS.subarray(0, wanted))) await writeAll(to, chunk, at);
+    options.onProgress(at + wanted, sizeBytes);
+  }
+}
+
+/** Which chunks of a file are no holes; all of them where nobody says. */
+function chunksWithData(fd: Fd, name: string): (chunk: number) => boolean {
+  const chunks = new Set<number>();
+  try {
+    for (const { start, count, unwritten } of fileExtents(fd, name)) {
+      if (unwritten) continue;
+      for (let chunk = Math.floor(start / CHUNK); chunk * CHUNK < start + count; chunk++) chunks.add(chunk);
+    }
+  } catch (error) {
+    if (isErrno(error, 'ENOTSUP', 'EOPNOTSUPP', 'ENOTTY', 'EINVAL', 'EBADR')) return () => true;
+    throw error;
+  }
+  return chunk => chunks.has(chunk);
+}
+
+async function readAll(fd: Fd, buffer: Buffer, count: number, at: number, name: string): Promise<void> {
+  for (let done = 0; done < count; ) {
+    const { bytesRead } = await readAsync(fd, buffer, done, count - done, at + done);
     if (bytesRead === 0)
       throw new ShiftvolError(
         'SV_IMAGE_REFUSED',
-        `Cannot import ${name}: it ends after ${at} bytes, ${sizeBytes} were there before`,
+        `Cannot import ${name}: it ends after ${at + done} bytes, more were there before`,
         { field: 'from' },
       );
-    const chunk = buffer.subarray(0, bytesRead);
-    hash.update(chunk);
-    if (!chunk.equals(ZEROS.subarray(0, bytesRead))) await writeAll(to, chunk, at);
-    at += bytesRead;
-    onProgress(at, sizeBytes);
+    done += bytesRead;
   }
 }
 

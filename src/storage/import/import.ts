@@ -143,7 +143,7 @@ async function makeFromTree({ request, staging, signal, progress }: Job, source:
   });
   if (source.kind === 'tar' && !isUrl(request.from)) mustMatch(request, hash.digest('hex'));
   // Written by a file system the blocks lie as they came; copied they lie in one piece.
-  await copyInto(work, staging.path('image'), sizeBytes, { signal, onProgress: progress('lay out') });
+  await copyInto(work, staging.path('image'), sizeBytes, { signal, onProgress: progress('lay out'), hash: false });
   rmSync(work);
   return { devices, sockets: contents.sockets };
 }
@@ -153,8 +153,9 @@ async function makeFromRaw({ request, staging, signal, progress }: Job, source: 
     signal,
     device: source.device,
     onProgress: progress('copy'),
+    hash: request.sha256 !== undefined,
   });
-  if (!isUrl(request.from)) mustMatch(request, sha256);
+  if (sha256 !== undefined) mustMatch(request, sha256);
   rmSync(staging.path('source'), { force: true });
 }
 
@@ -166,7 +167,14 @@ async function makeFromQcow2(
   const copy = staging.path('source');
   if (source.path !== copy) {
     checkQcow2(readHead(source.path));
-    mustMatch(request, await copyInto(source.path, copy, source.sizeBytes, { signal, onProgress: progress('copy') }));
+    mustMatch(
+      request,
+      await copyInto(source.path, copy, source.sizeBytes, {
+        signal,
+        onProgress: progress('copy'),
+        hash: request.sha256 !== undefined,
+      }),
+    );
   }
   const { virtualBytes } = checkQcow2(readHead(copy));
   const image = staging.path('image');
@@ -191,8 +199,8 @@ function percent(totalBytes: number, onProgress: OnProgress): (chunk: Buffer) =>
   };
 }
 
-function mustMatch({ sha256, from }: ImportRequest, found: string): void {
-  if (sha256 === undefined || sha256.toLowerCase() === found) return;
+function mustMatch({ sha256, from }: ImportRequest, found: string | undefined): void {
+  if (sha256 === undefined || found === undefined || sha256.toLowerCase() === found) return;
   throw new ShiftvolError(
     'SV_CHECKSUM',
     `Cannot import ${from}: its sha256 is ${found}, ${sha256.toLowerCase()} was expected`,
