@@ -3,6 +3,7 @@ import type { InstanceRef } from '../../engine/model.ts';
 import type { Instance, Runtime, RuntimeDevice, UsedRange } from '../../engine/ports.ts';
 import { addOnce, type Context, type NewDevice, type Place, removeOnce } from './change.ts';
 import { type ClientOptions, LxdClient } from './client.ts';
+import { type LxdEvent, lifecycleEvents } from './events.ts';
 import { HOST, type Host, monitoredInit } from './init-pid.ts';
 import { isHere, keyOf, liveIdmap, requireUsable, toInstance, volatileIdmaps } from './instance.ts';
 import { Lookup } from './lookup.ts';
@@ -86,6 +87,11 @@ export class LxdRuntime implements Runtime, Disposable {
         .map(({ kind, hostId, count }) => ({ kind, start: hostId, count, owner }));
       return [...new Map(ranges.map(range => [`${range.kind} ${range.start} ${range.count}`, range])).values()];
     });
+  }
+
+  /** Lifecycle events of this host's instances, until the signal aborts; goes on by itself after a restart of the server. */
+  events(signal: AbortSignal): AsyncGenerator<LxdEvent> {
+    return lifecycleEvents(this.client, signal);
   }
 
   async #all(signal?: AbortSignal): Promise<readonly LxdInstance[]> {

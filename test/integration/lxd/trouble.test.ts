@@ -163,3 +163,35 @@ test('a source that is not there is told in LXD’s words, and the device does n
   );
   assert.deepEqual(await deviceNames('c1'), []);
 });
+
+test('events tell what happens to instances of any project, also after a restart of the server', async () => {
+  const stop = new AbortController();
+  const heard: string[] = [];
+  const reading = (async () => {
+    for await (const event of runtime.events(stop.signal))
+      heard.push(event.kind === 'connected' ? 'connected' : `${event.action} ${event.project}/${event.name}`);
+  })();
+  const hear = async (what: string, times = 1) => {
+    for (let i = 0; heard.filter(line => line === what).length < times; i++) {
+      assert.ok(i < 500, `${what} was not heard: ${heard.join(', ')}`);
+      await sleep(20);
+    }
+  };
+  await hear('connected');
+  await lxd.createProject('p1');
+  await lxd.launch('e1', {}, { project: 'p1' });
+  await hear('instance-started p1/e1');
+
+  await lxd.stopDaemon();
+  await lxd.startDaemon();
+  await hear('connected', 2);
+  await lxd.stop('e1', { project: 'p1' });
+  await lxd.delete('e1', { project: 'p1' });
+  await hear('instance-stopped p1/e1');
+  await hear('instance-deleted p1/e1');
+
+  stop.abort();
+  await reading;
+  await lxd.create('e2');
+  assert.ok(!heard.some(line => line.includes('e2')));
+});
