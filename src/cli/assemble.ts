@@ -11,7 +11,7 @@ import { Engine } from '../engine/engine.ts';
 import { rootsDir, volumesDir } from '../engine/plan.ts';
 import { ShiftvolError } from '../errors.ts';
 import { intersect } from '../idmap/range.ts';
-import { Mounter } from '../mount/mounter.ts';
+import { KernelMounter } from '../mount/mounter.ts';
 import { ensurePool } from '../storage/pool.ts';
 import { reflinkBackend } from '../storage/reflink.ts';
 import { Store } from '../store/journal.ts';
@@ -28,46 +28,42 @@ export async function assemble(
   options: { readonly outbox: boolean; readonly change?: (deps: EngineDeps) => EngineDeps },
 ): Promise<Host> {
   const { stateDir, runDir, poolDir, host, parallel } = config;
-  const store = new Store({ stateDir, lockTimeoutMs: LOCK_TIMEOUT_MS, outbox: options.outbox });
-  try {
-    makeDirectories(runDir);
-    await ensurePool({ stateDir, poolDir });
-    const lxd = new LxdRuntime({ socket: config.runtimes.lxd.socket, project: config.runtimes.lxd.project });
-    const runtimes = [lxd];
-    const allocator = new Allocator({
-      journal: store,
-      pool: () => readPool(config.subidOwner),
-      sources: [...runtimes, lxcContainers(), liveUserNamespaces()],
-      rangeSize: config.idRangeSize,
-    });
-    const deps: EngineDeps = {
-      host,
-      runDir,
-      parallel,
-      journal: store,
-      backend: reflinkBackend({ poolDir }),
-      mounter: new Mounter(),
-      runtimes,
-      allocator,
-    };
-    const engine = new Engine(options.change?.(deps) ?? deps);
-    return {
-      engine,
-      store,
-      async [Symbol.asyncDispose]() {
-        store[Symbol.dispose]();
-      },
-    };
-  } catch (error) {
-    store[Symbol.dispose]();
-    throw error;
-  }
+  await using resources = new AsyncDisposableStack();
+  const store = resources.use(new Store({ stateDir, lockTimeoutMs: LOCK_TIMEOUT_MS, outbox: options.outbox }));
+  makeDirectories(runDir);
+  await ensurePool({ stateDir, poolDir });
+  const { socket, project } = config.runtimes.lxd;
+  const lxd = resources.use(new LxdRuntime({ project, ...(socket !== null && { configured: socket }) }));
+  const mounter = resources.use(new KernelMounter());
+  const runtimes = [lxd];
+  const allocator = new Allocator({
+    journal: store,
+    pool: () => readPool(config.subidOwner),
+    sources: [...runtimes, lxcContainers(), liveUserNamespaces()],
+    rangeSize: config.idRangeSize,
+  });
+  const deps: EngineDeps = {
+    host,
+    runDir,
+    parallel,
+    journal: store,
+    backend: reflinkBackend({ poolDir }),
+    mounter,
+    runtimes,
+    allocator,
+  };
+  const engine = new Engine(options.change?.(deps) ?? deps);
+  const kept = resources.move();
+  return { engine, store, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
-/** Volumes are root's alone; the way to a root file system must be searchable, since LXC opens it from inside the user namespace. */
+/**
+ * Volumes are root's alone; the way to a root file system must be searchable, since LXC opens it from inside the user namespace.
+ * A run directory that was there before keeps its mode: it may be somebody's.
+ */
 function makeDirectories(runDir: string): void {
+  mkdirSync(runDir, { recursive: true, mode: 0o711 });
   for (const [path, mode] of [
-    [runDir, 0o711],
     [volumesDir(runDir), 0o700],
     [rootsDir(runDir), 0o711],
   ] as const) {

@@ -80,7 +80,7 @@ const bus = object({
   }),
   reconnect: object({
     min_ms: integer({ fallback: 500, min: 10, max: 600_000 }),
-    max_ms: integer({ fallback: 30_000, min: 10, max: 3_600_000 }),
+    max_ms: integer({ fallback: 3000, min: 10, max: 3_600_000 }),
     timeout_ms: integer({ fallback: 10_000, min: 100, max: 600_000 }),
   }),
   tls: object({

@@ -1,6 +1,7 @@
+import { ShiftvolError } from '../errors.ts';
 import { allocateRange } from '../idmap/allocate.ts';
 import type { IdRange } from '../idmap/idmap.ts';
-import { overlaps } from '../idmap/range.ts';
+import { overlaps, showRange } from '../idmap/range.ts';
 import type { InstanceKey } from './model.ts';
 import type { Allocation, Journal, RangeSource, UsedRange } from './ports.ts';
 
@@ -75,8 +76,15 @@ export class Allocator {
       const fresh: Allocation = { instance, uid, gid, createdAt: new Date().toISOString() };
       commit(fresh);
       others = await this.#others(signal);
-      if (attempt === ATTEMPTS || !others.some(range => overlaps(range, range.kind === 'uid' ? uid : gid)))
-        return fresh;
+      const clash = others.find(range => overlaps(range, range.kind === 'uid' ? uid : gid));
+      if (!clash) return fresh;
+      if (attempt < ATTEMPTS) continue;
+      this.#deps.journal.record({ release: instance });
+      throw new ShiftvolError(
+        'SV_RANGE_TAKEN',
+        `Cannot give ids to "${instance}": ${clash.owner} took ${showRange(clash)} at the same moment, ${ATTEMPTS} times in a row`,
+        { remedy: 'try again; give "shiftvol" ids in /etc/subuid that nothing else allocates from' },
+      );
     }
   }
 

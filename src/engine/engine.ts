@@ -17,11 +17,11 @@ import type {
   StepTiming,
 } from './model.ts';
 import { attachmentId, mapOfAllocation, type PlanContext, planAttach, planSpawn } from './plan.ts';
-import type { Allocation, Also, RequestRecord, Template, UsedRange } from './ports.ts';
+import type { Allocation, Also, Template, UsedRange } from './ports.ts';
 import { type Preview, previewBuild, previewRemoval } from './preview.ts';
 import { KeyedQueue } from './queue.ts';
 import { type Recovered, recover, recoverOne } from './recover.ts';
-import { attachmentNotFound, idsInUse, instanceNotFound, targetTaken, unfinished } from './refuse.ts';
+import { attachmentNotFound, idsInUse, instanceNotFound, targetTaken, unfinished, volumeInUse } from './refuse.ts';
 import { Requests } from './requests.ts';
 import { type Resolved, resolve } from './resolve.ts';
 import { makeSteps, type Reserved, type Steps } from './steps.ts';
@@ -192,6 +192,8 @@ export class Engine {
     if (existing?.status.state === 'attached') return { existing };
     const template = await this.#template(command.source.kind === 'template' ? command.source.template : undefined);
     const plan = planAttach(command, target, instance, this.#context(existing, template));
+    const [holder] = this.#deps.journal.withImage(plan.image.path).filter(a => a.plan.id !== plan.id);
+    if (holder) throw volumeInUse(plan, holder);
     return { plan, instance, ...(template && { template }) };
   }
 
@@ -209,7 +211,11 @@ export class Engine {
     if (instance) begin(instance.idmap, {});
     else {
       const fresh = (allocate: Allocation) => begin(mapOfAllocation(allocate), { allocate });
-      const mine = await this.#deps.allocator.allocate(key, { signal: run.signal }, fresh);
+      const mine = await this.#deps.allocator.allocate(key, { signal: run.signal }, fresh).catch((error: unknown) => {
+        // Nothing has been done yet but the intent.
+        if (plan) this.#deps.journal.remove(plan.id, {});
+        throw error;
+      });
       if (!plan) begin(mapOfAllocation(mine), {});
     }
     if (!plan) throw new ShiftvolError('SV_INTERNAL', `Cannot spawn "${key}": no plan was made`);

@@ -194,6 +194,8 @@ export type Also = {
 export interface Journal {
   list(instance?: InstanceKey): readonly Attachment[];
   find(id: AttachmentId): Attachment | undefined;
+  /** All attachments of this image or device. */
+  withImage(path: string): readonly Attachment[];
   /** Durable. Writes the intent: the plan, in state `attaching`. Replaces one of the same id. */
   begin(plan: Plan, also: Also): void;
   /** Notes that `step` begins. */

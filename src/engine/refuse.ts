@@ -44,6 +44,14 @@ export function idsInUse({ plan, status }: Attachment): ShiftvolError {
   );
 }
 
+export function volumeInUse({ image }: Plan, { plan, status }: Attachment): ShiftvolError {
+  return new ShiftvolError(
+    'SV_VOLUME_IN_USE',
+    `Cannot attach "${image.path}": it is ${status.state} at ${plan.instance}:${plan.target}`,
+    { field: 'source', remedy: 'detach it there first' },
+  );
+}
+
 export function unfinished({ plan, status }: Attachment, cause?: unknown): ShiftvolError {
   return new ShiftvolError('SV_BUSY', `Cannot change ${plan.instance}:${plan.target}: it is ${status.state}`, {
     remedy: 'run "shiftvol recover", which finishes it or says what stands in the way',

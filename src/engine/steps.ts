@@ -40,8 +40,12 @@ export function makeSteps(deps: EngineDeps) {
       ...input,
       device: await mounter.openDevice(input.plan.image, { readOnly: input.plan.readOnly, signal }),
     }),
-    // A lazy unmount leaves the device to whoever still holds it; `recover` sees to the rest.
-    undo: (plan, { lazy }) => mounter.released(plan.image, { timeoutMs: lazy ? 0 : RELEASE_TIMEOUT_MS }),
+    undo: async (plan, { lazy }) => {
+      // A volume that another attachment has taken was never ours.
+      if (deps.journal.withImage(plan.image.path).some(a => a.plan.id !== plan.id)) return;
+      // A lazy unmount leaves the device to whoever still holds it; `recover` sees to the rest.
+      await mounter.released(plan.image, { timeoutMs: lazy ? 0 : RELEASE_TIMEOUT_MS });
+    },
   };
 
   const mount: Step<WithDevice, WithMount> = {

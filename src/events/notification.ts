@@ -46,11 +46,11 @@ export function firstId(...candidates: readonly unknown[]): string | undefined {
   return candidates.find((c): c is string => typeof c === 'string' && /^[\w.:@-]{1,128}$/.test(c));
 }
 
-/** What identifies this one message over redeliveries: `_unique_id`, else `message_id` (which several topics share). */
+/** What identifies a notification over redeliveries and topics: `message_id`; `_unique_id` is new for each topic that it is sent to. */
 export function uniqueId(inner: unknown): string | undefined {
   if (typeof inner !== 'object' || inner === null) return undefined;
   return firstId(
-    '_unique_id' in inner ? inner._unique_id : undefined,
     'message_id' in inner ? inner.message_id : undefined,
+    '_unique_id' in inner ? inner._unique_id : undefined,
   );
 }

@@ -48,7 +48,7 @@ export async function verifyTemplate({ poolDir }: Pool, name: string, options: C
       { field: 'template' },
     );
   const sha256 = await sha256Of(template.path, template.sizeBytes, options);
-  if (sha256 !== template.sha256)
+  if (sha256 !== template.sha256 || found.size !== template.sizeBytes)
     throw new ShiftvolError(
       'SV_CHECKSUM',
       `Cannot vouch for template "${name}": its sha256 is ${sha256}, ${template.sha256} was noted at its import`,

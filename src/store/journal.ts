@@ -75,6 +75,10 @@ export class Store implements Journal, Disposable {
     return row && toAttachment(row);
   }
 
+  withImage(path: string): readonly Attachment[] {
+    return this.#sql("SELECT * FROM attachment WHERE plan ->> '$.image.path' = ?").all(path).map(toAttachment);
+  }
+
   begin(plan: Plan, also: Also): void {
     const now = new Date().toISOString();
     const status: AttachmentState = { state: 'attaching', step: 'reserve' };

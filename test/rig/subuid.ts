@@ -1,4 +1,7 @@
-/** The runtime wants a range of root's in /etc/subuid and /etc/subgid. Added where it is missing, and taken out by the last one who needs it. */
+/**
+ * The runtime wants a range of root's in /etc/subuid and /etc/subgid, and shiftvol one of its own in that. Added where they are missing,
+ * and taken out by the last one who needs them.
+ */
 import {
   existsSync,
   mkdirSync,
@@ -12,18 +15,25 @@ import {
 import { isNodeErrno } from '../../src/kernel/errno.ts';
 
 const FILES = ['/etc/subuid', '/etc/subgid'] as const;
-const ENTRY = 'root:100000:10000001';
+const ENTRIES = ['root:100000:10000001', 'shiftvol:1048576:8388608'] as const;
 /** One empty file for each user of the entries that we added: several test files run at once. */
 const USERS = '/run/shiftvol-rig-subuid';
 
-export function needRootSubids(): Disposable {
-  const missing = FILES.filter(file => !read(file).some(line => line.startsWith('root:')));
+export function needSubids(): Disposable {
+  const missing = FILES.flatMap(file =>
+    ENTRIES.filter(entry => !read(file).some(line => line.startsWith(entry.slice(0, entry.indexOf(':') + 1)))).map(
+      entry => ({
+        file,
+        entry,
+      }),
+    ),
+  );
   if (missing.length === 0 && !existsSync(USERS)) return { [Symbol.dispose]() {} };
 
   mkdirSync(USERS, { recursive: true, mode: 0o700 });
   const me = `${process.pid}-${Math.random().toString(36).slice(2)}`;
   writeFileSync(`${USERS}/${me}`, '');
-  for (const file of missing) write(file, [...read(file), ENTRY]);
+  for (const { file, entry } of missing) write(file, [...read(file), entry]);
   return { [Symbol.dispose]: () => leave(me) };
 }
 
@@ -39,7 +49,7 @@ function leave(me: string): void {
   for (const file of FILES)
     write(
       file,
-      read(file).filter(line => line !== ENTRY),
+      read(file).filter(line => !ENTRIES.some(entry => entry === line)),
     );
 }
 

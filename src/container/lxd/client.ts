@@ -57,7 +57,8 @@ export class LxdClient implements Disposable {
   async change(method: 'PATCH' | 'PUT' | 'POST' | 'DELETE', path: string, options: RequestOptions): Promise<void> {
     const { reply } = await this.#request(method, path, options);
     if (reply['type'] !== 'async' || typeof reply['operation'] !== 'string') return;
-    const seconds = Math.ceil(this.#timeoutMs / 1000);
+    // Less than the request may take, so that it is LXD that says so.
+    const seconds = Math.max(1, Math.floor(this.#timeoutMs / 1000) - 2);
     const { metadata } = await this.get(`${reply['operation']}/wait?timeout=${seconds}`, options.signal);
     if (!isRecord(metadata)) throw unreadable(path, metadata);
     const { status_code: status, err } = metadata;
@@ -120,7 +121,7 @@ export class LxdClient implements Disposable {
       agent,
       got: got.extend({
         agent: { http: agent },
-        timeout: { request: this.#timeoutMs + 5000 },
+        timeout: { request: this.#timeoutMs },
         retry: { limit: 0 },
         throwHttpErrors: false,
         followRedirect: false,

@@ -1,5 +1,5 @@
 /** Makes sure that an image is a clean file system that may be mounted, and finds out what its attach needs to know. */
-import { constants } from 'node:fs';
+import { constants, statSync } from 'node:fs';
 import type { FsType } from '../../engine/model.ts';
 import { ShiftvolError } from '../../errors.ts';
 import { open } from '../../kernel/fd.ts';
@@ -28,6 +28,7 @@ const CHECKS = {
  */
 export async function cleanImage(image: string, signal: AbortSignal | undefined): Promise<CleanImage> {
   const before = await probe(image);
+  mustBeWhole(image, before);
   if (before.fsType === 'ext4') await preen(image, before, signal);
   // An xfs or btrfs log is replayed by the kernel alone, when it mounts for writing; whether xfs's needs it, only the kernel can tell.
   const writing = before.fsType !== 'ext4' && before.journal !== 'clean';
@@ -48,6 +49,16 @@ export async function cleanImage(image: string, signal: AbortSignal | undefined)
     );
   }
   return { ...(await probe(image)), ...seen };
+}
+
+function mustBeWhole(image: string, { fsType, sizeBytes }: ImageFacts): void {
+  const found = statSync(image).size;
+  if (found >= sizeBytes) return;
+  throw new ShiftvolError(
+    'SV_IMAGE_REFUSED',
+    `Cannot use this image: it is cut off, its ${fsType} has ${sizeBytes} bytes and the image ${found}`,
+    { field: 'from' },
+  );
 }
 
 async function probe(image: string): Promise<ImageFacts> {

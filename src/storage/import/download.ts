@@ -4,7 +4,7 @@ import { createWriteStream, statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { asError, ShiftvolError } from '../../errors.ts';
+import { ShiftvolError } from '../../errors.ts';
 import type { CopyOptions } from './copy.ts';
 
 const TIMEOUTS_MS = {
@@ -55,7 +55,8 @@ export async function download(
   let total = 0;
   request.on('response', (response: { headers: Record<string, string | undefined> }) => {
     total = Number(response.headers['content-length'] ?? 0);
-    if (total > limit) request.destroy(tooLarge(url, total, limit));
+    // Told below: what got makes of an error that it is destroyed with is its own.
+    if (total > limit) request.destroy();
   });
   const count = new Transform({
     transform(chunk: Buffer, _encoding, next) {
@@ -69,9 +70,10 @@ export async function download(
     await pipeline(request, count, createWriteStream(to, { flags: 'wx', mode: 0o600 }), { signal });
   } catch (error) {
     signal?.throwIfAborted();
+    if (total > limit) throw tooLarge(url, total, limit);
     if (error instanceof ShiftvolError) throw error;
     throw new ShiftvolError('SV_DOWNLOAD', `Cannot download ${withoutSecrets(url.href)}`, {
-      cause: asError(error).cause,
+      cause: error,
     });
   }
   if (total > 0 && done !== total)

@@ -70,6 +70,8 @@ export function checkIdBase(idBase: number): void {
 export function findSource(from: string, request: ImportRequest): SourceKind {
   const path = resolve(from);
   const source = classify(path, request.format ?? 'auto');
+  if ('sizeBytes' in source && source.sizeBytes === 0)
+    throw new ShiftvolError('SV_IMAGE_REFUSED', `Cannot import ${path}: it is empty`, { field: 'from' });
   const image = source.kind === 'raw' || source.kind === 'qcow2';
   if (image && (request.fsType !== undefined || request.sizeBytes !== undefined))
     throw usage(

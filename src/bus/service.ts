@@ -1,0 +1,96 @@
+/** The bus as the agent sees it: commands in, results out, for as long as it runs. */
+import type { Config } from '../config/schema.ts';
+import { ShiftvolError } from '../errors.ts';
+import { keepConnected } from './connection.ts';
+import { Consumer, type Handler } from './consumer.ts';
+import type { Counters } from './counters.ts';
+import type { Log } from './log.ts';
+import type { Outbox } from './outbox.ts';
+import { Publisher } from './publisher.ts';
+import type { BindingState } from './topology.ts';
+
+export type BusServiceOptions = {
+  readonly config: Config;
+  /**
+   * Carries a command out. Called in the order of delivery, many at a time. Resolves when the outcome is journaled: the message is
+   * acknowledged then. The error of one that fails decides what becomes of the message (see verdict.ts).
+   */
+  readonly handle: Handler;
+  readonly outbox: Outbox;
+  readonly log: Log;
+};
+
+export type ListenStatus = {
+  /** Without a password. */
+  readonly url: string;
+  readonly queue: string;
+  readonly subscribed: boolean;
+  readonly exchanges: Readonly<Record<string, BindingState>>;
+  readonly working: number;
+  readonly counters: Counters;
+};
+export type BusStatus = {
+  /** False where no URL is configured: there is no bus then, and nothing is wrong. */
+  readonly configured: boolean;
+  /** A consumer is really subscribed on every listen URL, and results can be told. Not: a socket is open. */
+  readonly healthy: boolean;
+  readonly listen: readonly ListenStatus[];
+  readonly publisher: { readonly ready: boolean; readonly published: number };
+};
+
+export class BusService implements AsyncDisposable {
+  readonly #config: Config;
+  readonly #log: Log;
+  readonly #consumers: readonly { readonly url: string; readonly consumer: Consumer }[];
+  readonly #publisher: Publisher;
+  readonly #stop = new AbortController();
+  #running: Promise<unknown> | undefined;
+
+  constructor({ config, handle, outbox, log }: BusServiceOptions) {
+    this.#config = config;
+    this.#log = log;
+    this.#consumers = config.bus.listen.map(url => ({ url, consumer: new Consumer(config, url, handle, log) }));
+    this.#publisher = new Publisher(config.bus, outbox, log);
+  }
+
+  /** Begins, and returns at once: a broker that is away is waited for. Ends when `signal` is aborted, or this is disposed of. Once only. */
+  start(signal?: AbortSignal): this {
+    if (this.#running) throw new ShiftvolError('SV_INTERNAL', 'Cannot start the bus: it was started already');
+    const stop = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
+    const { bus, host } = this.#config;
+    const loops = this.#consumers.map(({ url, consumer }) =>
+      keepConnected(url, bus, `shiftvol:${host}:listen`, session => consumer.run(session, stop), this.#log, stop),
+    );
+    const tell = bus.url ?? bus.listen[0];
+    if (tell !== undefined)
+      loops.push(keepConnected(tell, bus, `shiftvol:${host}:tell`, s => this.#publisher.run(s, stop), this.#log, stop));
+    this.#running = Promise.all(loops);
+    this.#running.catch(() => undefined); // told by the disposal
+    return this;
+  }
+
+  get status(): BusStatus {
+    const listen = this.#consumers.map(({ consumer }) => ({
+      url: consumer.url,
+      queue: consumer.names.own,
+      subscribed: consumer.subscribed,
+      exchanges: Object.fromEntries(consumer.exchanges),
+      working: consumer.working,
+      counters: consumer.counters,
+    }));
+    const configured = listen.length > 0 || this.#config.bus.url !== null;
+    const publisher = { ready: this.#publisher.ready, published: this.#publisher.published };
+    return {
+      configured,
+      healthy: !configured || (publisher.ready && listen.every(l => l.subscribed)),
+      listen,
+      publisher,
+    };
+  }
+
+  /** Takes no new messages, tells handlers to stop, settles what can be, tells what is in the outbox, and closes. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+}

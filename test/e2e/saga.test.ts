@@ -1,0 +1,182 @@
+/** The saga on the real kernel, pool and LXD: every step fails before and after its effect, is done twice, is undone twice; and dies. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { after, before, describe, test } from 'node:test';
+import type { AttachCommand, Command, SpawnCommand } from '../../src/engine/model.ts';
+import type { Step, WrapStep } from '../../src/engine/saga.ts';
+import { isError } from '../../src/errors.ts';
+import { viewOf } from '../../src/http/view.ts';
+import { assertHostUnchanged, type HostState, hostState } from '../rig/host.ts';
+import { assertListIsTrue } from './consistent.ts';
+import { makeWorld, type World } from './world.ts';
+
+const never = new AbortController().signal;
+const STEPS = ['snapshot', 'device', 'mount', 'handoff'] as const;
+const ATTACH: AttachCommand = {
+  action: 'attach',
+  instance: { ref: 'c1' },
+  target: '/mnt/data',
+  source: { kind: 'template', template: 'web' },
+  readOnly: false,
+};
+const SPAWN: SpawnCommand = { action: 'spawn', instance: { ref: 's1' }, template: 'web' };
+let world: World;
+let clean: HostState;
+
+before(async () => {
+  world = await makeWorld();
+  await world.addTemplate('web', { files: 20 });
+  await world.lxd.launch('c1', { 'security.idmap.isolated': 'true' });
+  await using host = await world.engine();
+  assert.deepEqual(host.engine.list(), []);
+  clean = hostState(world.dir);
+});
+after(async () => await world?.[Symbol.asyncDispose]());
+
+class Injected extends Error {}
+const injected = (error: unknown) => isError(error, 'SV_INTERNAL') && error.cause instanceof Injected;
+const change = (name: string, how: <In, Out>(step: Step<In, Out>) => Partial<Step<In, Out>>): WrapStep => {
+  return step => (step.name === name ? { ...step, ...how(step) } : step);
+};
+const failBefore = (name: string) => change(name, () => ({ do: () => Promise.reject(new Injected(name)) }));
+const failAfter = (name: string) =>
+  change(name, step => ({
+    do: async (input, signal) => {
+      const result = await step.do(input, signal);
+      // What the step has opened would be in the hands of whoever goes on; nobody does.
+      if (result && typeof result === 'object' && 'device' in result)
+        await (result.device as AsyncDisposable)[Symbol.asyncDispose]();
+      throw new Injected(name);
+    },
+  }));
+const doTwice = (name: string) =>
+  change(name, step => ({
+    do: async (input, signal) => {
+      const first = await step.do(input, signal);
+      if (name !== 'device') return await step.do(input, signal);
+      await using _device = (first as { device: AsyncDisposable }).device;
+      return await step.do(input, signal);
+    },
+  }));
+const undoTwice: WrapStep = step => ({
+  ...step,
+  undo: async (plan, options) => {
+    await step.undo(plan, options);
+    await step.undo(plan, options);
+  },
+});
+
+async function run(wrapStep: WrapStep, ...commands: readonly Command[]): Promise<void> {
+  await using host = await world.engine(deps => ({ ...deps, wrapStep }));
+  for (const command of commands) await host.engine.execute(command, never);
+}
+
+async function assertNothing(): Promise<void> {
+  await using host = await world.engine();
+  assert.deepEqual(host.engine.list(), []);
+  assert.deepEqual(host.store.allocations(), []);
+  await assertListIsTrue(world, []);
+  await assertHostUnchanged(clean);
+}
+
+for (const [name, command] of [
+  ['attach', ATTACH],
+  ['spawn', SPAWN],
+] as const satisfies readonly (readonly [string, Command])[]) {
+  const destroy: Command = { action: 'destroy', instance: command.instance, lazy: false };
+  describe(`the saga of ${name}`, () => {
+    for (const step of STEPS) {
+      test(`leaves nothing when it fails before "${step}"`, async () => {
+        await assert.rejects(run(failBefore(step), command), injected);
+        await assertNothing();
+      });
+
+      test(`leaves nothing when it fails after "${step}", with each undo done twice`, async () => {
+        const fail = failAfter(step);
+        await assert.rejects(
+          run(s => undoTwice(fail(s)), command),
+          Injected,
+        );
+        await assertNothing();
+      });
+
+      test(`comes to one effect when "${step}" is done twice`, async () => {
+        await run(doTwice(step), command);
+        {
+          await using host = await world.engine();
+          await assertListIsTrue(world, host.engine.list().map(viewOf));
+        }
+        await run(undoTwice, destroy);
+        await assertNothing();
+      });
+
+      test(`stays open when the undo of "${step}" fails, and recover finishes`, async () => {
+        const fail = failAfter('handoff');
+        const stuck = change(step, () => ({ undo: () => Promise.reject(new Injected(step)) }));
+        await assert.rejects(
+          run(s => stuck(fail(s)), command),
+          e => e instanceof SuppressedError && isError(e.error, 'SV_UNDO'),
+        );
+        {
+          await using host = await world.engine();
+          assert.equal(host.engine.list()[0]?.status.state, 'undoing');
+          const { attachments } = await host.engine.recover({ dryRun: false, signal: never });
+          assert.deepEqual(
+            attachments.map(a => a.did),
+            ['undone'],
+          );
+        }
+        await assertNothing();
+      });
+
+      for (const when of ['before', 'after'])
+        test(`dies by SIGKILL ${when} "${step}", and recover ends it`, async () => {
+          const died = spawnSync(
+            process.execPath,
+            [new URL('dying-engine.ts', import.meta.url).pathname, `${step}:do:${when}`, JSON.stringify(command)],
+            { env: world.env },
+          );
+          assert.equal(died.signal, 'SIGKILL', died.stderr.toString());
+          {
+            await using host = await world.engine();
+            const { attachments } = await host.engine.recover({ dryRun: false, signal: never });
+            await assertListIsTrue(world, host.engine.list().map(viewOf));
+            const { changed } = await host.engine.execute(command, never);
+            // Complete but for the last note in the journal: finished, not undone.
+            assert.deepEqual(
+              attachments.map(a => a.did),
+              [changed ? 'undone' : 'finished'],
+            );
+            assert.equal(
+              changed,
+              !(when === 'after' && step === 'handoff') &&
+                !(name === 'spawn' && (step === 'handoff' || `${when} ${step}` === 'after mount')),
+            );
+            await assertListIsTrue(world, host.engine.list().map(viewOf));
+            await host.engine.execute(destroy, never);
+          }
+          await assertNothing();
+        });
+
+      for (const when of ['before', 'after'])
+        test(`dies by SIGKILL ${when} the undo of "${step}" while it is destroyed, and recover ends it`, async () => {
+          const commands = [JSON.stringify(command), JSON.stringify(destroy)];
+          const died = spawnSync(
+            process.execPath,
+            [new URL('dying-engine.ts', import.meta.url).pathname, `${step}:undo:${when}`, ...commands],
+            { env: world.env },
+          );
+          // Snapshots are not undone by a destroy, they are removed: nothing to die at.
+          if (step === 'snapshot') assert.equal(died.status, 0, died.stderr.toString());
+          else assert.equal(died.signal, 'SIGKILL', died.stderr.toString());
+          {
+            await using host = await world.engine();
+            await host.engine.recover({ dryRun: false, signal: never });
+            await assertListIsTrue(world, host.engine.list().map(viewOf));
+            if (host.engine.list().length > 0) await host.engine.execute(destroy, never);
+          }
+          await assertNothing();
+        });
+    }
+  });
+}
