@@ -7,6 +7,7 @@ import { liveUserNamespaces } from '../../src/container/ranges/live.ts';
 import { lxcContainers } from '../../src/container/ranges/lxc.ts';
 import { Allocator } from '../../src/engine/allocator.ts';
 import type { EngineDeps } from '../../src/engine/deps.ts';
+import type { Engine } from '../../src/engine/engine.ts';
 import type { InstanceRef } from '../../src/engine/model.ts';
 import type { Pool } from './pool.ts';
 import type { Workspace } from './workspace.ts';
@@ -67,6 +68,6 @@ function ownAllocator({ journal }: EngineDeps): Allocator {
 }
 
 /** The ids of an instance are reserved when it is scheduled; what comes after is what a spawn waits for. */
-export async function reserve(host: Host, instance: InstanceRef, signal: AbortSignal): Promise<void> {
-  await host.engine.reserveIds(instance, {}, false, signal);
+export async function reserve(engine: Engine, instance: InstanceRef, signal: AbortSignal): Promise<void> {
+  await engine.reserveIds(instance, {}, false, signal);
 }

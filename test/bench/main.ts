@@ -1,15 +1,27 @@
 /** `npm run bench`: how fast shiftvol is, beside what it competes with. Needs root. See --help. */
-import type { Case } from './bench.ts';
+import { type Case, makeBench } from './bench.ts';
+import { busCase } from './cases/bus.ts';
+import { chownCase } from './cases/chown.ts';
+import { concurrencyCase } from './cases/concurrency.ts';
 import { floorCase } from './cases/floor.ts';
+import { idleCase } from './cases/idle.ts';
+import { lxdCase } from './cases/lxd.ts';
+import { soakCase } from './cases/soak.ts';
 import { describeMachine } from './machine.ts';
 import { type CaseName, HELP, type Options, parseOptions } from './options.ts';
 import { makePool } from './pool.ts';
 import { type Row, toJson, toTable } from './report.ts';
 import { Workspace } from './workspace.ts';
 
-const RUN: Partial<Record<CaseName, Case>> = {
+const RUN = {
   floor: floorCase,
-};
+  chown: chownCase,
+  lxd: lxdCase,
+  bus: busCase,
+  concurrency: concurrencyCase,
+  idle: idleCase,
+  soak: soakCase,
+} as const satisfies Record<CaseName, Case>;
 
 async function main(): Promise<number> {
   const options = readOptions();
@@ -21,11 +33,12 @@ async function main(): Promise<number> {
   await using workspace = new Workspace(line => process.stderr.write(`${line}\n`));
   const machine = describeMachine(workspace.dir);
   const pool = await makePool(workspace);
+  const bench = makeBench(options, workspace, pool);
   const rows: Row[] = [];
   for (const name of options.cases) {
     workspace.signal.throwIfAborted();
     workspace.log(`${name} ...`);
-    rows.push(...((await RUN[name]?.({ options, workspace, pool })) ?? []));
+    rows.push(...(await RUN[name](bench)));
   }
   process.stdout.write(`${(options.json ? toJson : toTable)({ machine, rows })}\n`);
   return 0;

@@ -50,7 +50,10 @@ export function parseOptions(argv: readonly string[]): Options | undefined {
     quick,
     json,
     phases,
-    files: (values.files ?? (quick ? '1k,50k' : '1k,50k,500k')).split(',').map(parseCount).toSorted((a, b) => a - b),
+    files: (values.files ?? (quick ? '1k,50k' : '1k,50k,500k'))
+      .split(',')
+      .map(parseCount)
+      .toSorted((a, b) => a - b),
     fs: values.fs.split(',').map(name => oneOf(BENCH_FS, name, 'fs')),
     cases: values.case.map(name => oneOf(CASES, name, 'case')),
     rounds: parseCount(values.rounds ?? (quick ? '10' : '40')),

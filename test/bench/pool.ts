@@ -45,7 +45,9 @@ async function importTree(
     await writeTreeTar(tar, { files });
     const request = { name, from: tar, fsType: fs } as const;
     const { template } = await importTemplate({ poolDir }, request, { signal: workspace.signal });
-    workspace.log(`${name}: imported in ${Math.round((performance.now() - started) / 1000)} s, ${template.extents} extents`);
+    workspace.log(
+      `${name}: imported in ${Math.round((performance.now() - started) / 1000)} s, ${template.extents} extents`,
+    );
     return template;
   } finally {
     rmSync(tar, { force: true });

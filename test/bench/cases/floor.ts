@@ -4,10 +4,10 @@
  */
 import { join } from 'node:path';
 import type { Template } from '../../../src/engine/ports.ts';
+import type { Bench } from '../bench.ts';
 import { compileFloor, Floor, type FloorResult, type Phases } from '../floor.ts';
 import { type BenchHost, ID_POOL, reserve, startHost } from '../host.ts';
 import type { BenchFs } from '../options.ts';
-import type { Bench } from '../bench.ts';
 import { type Row, ratioRow, thousands } from '../report.ts';
 import { median, round } from '../statistics.ts';
 
@@ -66,8 +66,10 @@ async function oneFileSystem(bench: Bench, program: string, fs: BenchFs): Promis
 
 async function ourRound({ engine }: BenchHost, one: Series, round: number, signal: AbortSignal): Promise<void> {
   const instance = { ref: `bench-${one.files}-${round}` };
-  await reserve({ engine } as BenchHost, instance, signal);
-  const spawned = await clocked(() => engine.execute({ action: 'spawn', instance, template: one.template.name }, signal));
+  await reserve(engine, instance, signal);
+  const spawned = await clocked(() =>
+    engine.execute({ action: 'spawn', instance, template: one.template.name }, signal),
+  );
   const destroyed = await clocked(() => engine.execute({ action: 'destroy', instance, lazy: false }, signal));
   if (round < WARM_UP) return;
   one.prepare.ours.push(spawned);
@@ -90,7 +92,10 @@ async function clocked(
   const { steps } = await work();
   const ms = performance.now() - started;
   const inSteps = steps.reduce((sum, step) => sum + step.ms, 0);
-  return { ms, phases: { ...Object.fromEntries(steps.map(({ step, ms }) => [step, ms])), 'journal and rest': ms - inSteps } };
+  return {
+    ms,
+    phases: { ...Object.fromEntries(steps.map(({ step, ms }) => [step, ms])), 'journal and rest': ms - inSteps },
+  };
 }
 
 function times({ ours, peer }: Pair) {

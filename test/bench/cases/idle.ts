@@ -1,0 +1,66 @@
+/** What the agent takes while it waits, and with 500 attachments. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startRabbit } from '../../rig/rabbit.ts';
+import { Agent } from '../agent.ts';
+import type { Bench } from '../bench.ts';
+import { writeConfig } from '../host.ts';
+import { type Row, valueRow } from '../report.ts';
+
+const MIB_AT_MOST = 80;
+const MIB_MORE_AT_MOST = 20;
+const CPU_PERCENT_AT_MOST = 0.2;
+const ATTACHMENTS = 500;
+const FILES = 1000;
+
+export async function idleCase(bench: Bench): Promise<readonly Row[]> {
+  const { workspace, pool, options } = bench;
+  const lxd = await bench.lxd();
+  await using rabbit = await startRabbit();
+  const more = { bus: { listen: [rabbit.url], url: rabbit.url } };
+  const { configFile, runDir } = writeConfig(workspace, pool, 'idle', { lxdSocket: lxd.socketPath, more });
+  const template = await pool.template(FILES, 'ext4');
+  await using agent = await Agent.start(configFile, runDir, { bus: true });
+
+  const seconds = options.quick ? 10 : 30;
+  await sleep(5000, undefined, { signal: workspace.signal }); // what it does once, after its start
+  const [before, cpuBefore] = [agent.residentMiB, agent.cpuSeconds];
+  await sleep(seconds * 1000, undefined, { signal: workspace.signal });
+  const percent = ((agent.cpuSeconds - cpuBefore) / seconds) * 100;
+
+  // What a first spawn loads is no cost of an attachment: it stays when all are gone.
+  const count = options.quick ? ATTACHMENTS / 10 : ATTACHMENTS;
+  const instances = Array.from({ length: count }, (_, i) => ({ ref: `idle-${i}` }));
+  try {
+    await inBatches(instances, 8, instance => agent.execute({ action: 'spawn', instance, template: template.name }));
+    await sleep(5000, undefined, { signal: workspace.signal });
+    const after = agent.residentMiB;
+    return [
+      memoryRow('agent idle: memory', before, `<= ${MIB_AT_MOST} MiB`, before <= MIB_AT_MOST),
+      valueRow({ case: `agent idle: CPU in ${seconds} s` }, percent, '%', {
+        text: `<= ${CPU_PERCENT_AT_MOST} %`,
+        met: percent <= CPU_PERCENT_AT_MOST,
+      }),
+      memoryRow(
+        `agent with ${count} attachments`,
+        after - before,
+        `<= +${MIB_MORE_AT_MOST} MiB`,
+        after - before <= MIB_MORE_AT_MOST,
+      ),
+    ];
+  } finally {
+    await inBatches(instances, 8, instance => agent.execute({ action: 'destroy', instance, lazy: false }));
+  }
+}
+
+function memoryRow(name: string, mib: number, text: string, met: boolean): Row {
+  return valueRow({ case: name }, mib, 'MiB', { text, met });
+}
+
+/** `width` at a time. */
+export async function inBatches<T>(all: readonly T[], width: number, work: (one: T) => Promise<void>): Promise<void> {
+  const left = all.values();
+  const lane = async () => {
+    for (const one of left) await work(one);
+  };
+  await Promise.all(Array.from({ length: width }, lane));
+}
