@@ -13,8 +13,6 @@ import { digestOnDisk, inMount } from './digest.ts';
 import { makeWorld, type World } from './world.ts';
 
 const never = new AbortController().signal;
-/** Else the container has LXD's whole range, and none is left for anybody. */
-const ISOLATED = { 'security.idmap.isolated': 'true' };
 let world: World;
 let host: Host;
 let clean: HostState;
@@ -24,7 +22,7 @@ before(async () => {
   for (const fsType of ['ext4', 'xfs', 'btrfs'] as const)
     await world.addTemplate(`tree-${fsType}`, { fsType, from: richTree(fsType) });
   await world.addTemplate('high', { idBase: 100_000, from: richTree('high') });
-  await world.lxd.launch('c1', ISOLATED);
+  await world.lxd.launch('c1');
   host = await world.engine();
   clean = hostState(world.dir);
 });
@@ -174,7 +172,7 @@ test('a raw file is attached as it is, its data stays, and read-only means it', 
 test('a volume that is attached already is refused to another instance', async () => {
   const path = join(world.dir, 'once.raw');
   execFileSync('sh', ['-ec', 'truncate -s 64M "$1" && mke2fs -q -t ext4 "$1"', 'sh', path]);
-  await world.lxd.launch('c2', ISOLATED);
+  await world.lxd.launch('c2');
   await attach('c1', '/mnt/vol', { kind: 'file', path });
   await assert.rejects(attach('c2', '/mnt/vol', { kind: 'file', path }), e => isError(e, 'SV_VOLUME_IN_USE'));
   await world.lxd.stop('c2');

@@ -26,7 +26,7 @@ let clean: HostState;
 before(async () => {
   world = await makeWorld();
   await world.addTemplate('web', { files: 20 });
-  await world.lxd.launch('c1', { 'security.idmap.isolated': 'true' });
+  await world.lxd.launch('c1');
   await using host = await world.engine();
   assert.deepEqual(host.engine.list(), []);
   clean = hostState(world.dir);
@@ -95,7 +95,7 @@ for (const [name, command] of [
         const fail = failAfter(step);
         await assert.rejects(
           run(s => undoTwice(fail(s)), command),
-          Injected,
+          injected,
         );
         await assertNothing();
       });

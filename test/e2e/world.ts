@@ -12,6 +12,7 @@ import { loadConfig } from '../../src/config/load.ts';
 import type { EngineDeps } from '../../src/engine/deps.ts';
 import type { FsType } from '../../src/engine/model.ts';
 import { umount2 } from '../../src/kernel/mount.ts';
+import { readMountinfo } from '../../src/mount/mountinfo.ts';
 import { importTemplate } from '../../src/storage/import/import.ts';
 import { createPool } from '../../src/storage/pool.ts';
 import { type Lxd, startLxd } from '../rig/lxd.ts';
@@ -57,6 +58,11 @@ export async function makeWorld(): Promise<World> {
   await createPool({ stateDir, poolDir }, { sizeBytes: 20 * 2 ** 30 });
   // With all that is in it: `pool remove` would refuse while there are templates.
   scope.defer(() => umount2(poolDir, { lazy: false }));
+  // Only where a test has failed is anything left to take away; its failure is to be seen, not what follows from it.
+  scope.defer(() => {
+    for (const { point } of readMountinfo('/proc').toReversed())
+      if (point.startsWith(`${runDir}/`)) umount2(point, { lazy: true });
+  });
   const env = {
     ...process.env,
     SHIFTVOL_STATE_DIR: stateDir,

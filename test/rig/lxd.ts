@@ -136,7 +136,8 @@ export class Lxd implements AsyncDisposable {
   async configure(): Promise<void> {
     await this.api.post('/1.0/storage-pools', { name: 'default', driver: 'dir' });
     await this.api.put('/1.0/profiles/default', {
-      config: {},
+      // Else each container claims all of root's ids, and a test that runs beside this one finds none free.
+      config: { 'security.idmap.isolated': 'true' },
       devices: { root: { type: 'disk', path: '/', pool: 'default' } },
     });
     const built = join(this.dir, 'built');
@@ -262,8 +263,11 @@ export class Lxd implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (!existsSync(this.dir)) return;
     if (this.#configured) {
-      // Containers outlive their daemon.
-      if (!this.running) await this.startDaemon();
+      // Containers outlive their daemon, whatever ended it.
+      if (!(await this.#answers())) {
+        await this.stopDaemon();
+        await this.startDaemon();
+      }
       await this.#deleteInstances();
     }
     await this.stopDaemon();
@@ -273,6 +277,13 @@ export class Lxd implements AsyncDisposable {
     if (left.length > 0) throw new Error(`still mounted, so not removed: ${left.join(' ')}`);
     await run('rm', ['-rf', '--one-file-system', '--', this.dir]);
     this.#subids[Symbol.dispose]();
+  }
+
+  #answers(): Promise<boolean> {
+    return this.api.get('/1.0').then(
+      () => true,
+      () => false,
+    );
   }
 
   async #deleteInstances(): Promise<void> {

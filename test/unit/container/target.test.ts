@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { requireTarget } from '../../../src/container/target.ts';
+import { requireTarget } from '../../../src/engine/target.ts';
 import { ShiftvolError } from '../../../src/errors.ts';
 
 const refusal = (what: RegExp) => (error: unknown) =>
