@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import { LxdRuntime } from '../container/lxd/runtime.ts';
 import { rootsDir } from '../engine/plan.ts';
+import { busChecks } from './bus.ts';
 import { attempt, type Check, good, warn } from './check.ts';
 import { filesystemChecks } from './filesystems.ts';
 import { hostChecks } from './host.ts';
@@ -52,12 +53,19 @@ export async function* examine({ config, socketPath, signal }: ExamineOptions): 
     yield* await leftoverChecks(config, journal.known);
     if (runtime[0]?.ok === true) yield await deviceLeftovers(lxd, journal.known, signal);
   }
+  yield* await busChecks(config, signal);
 }
 
 /** Exit status and `ok` of the whole: true unless something that is needed is missing. */
 export const isFit = (checks: readonly Check[]): boolean => checks.every(c => c.ok !== false);
 
 function agentCheck(agent: AgentHealth, { bus, host, runDir }: Config): Check {
+  if (agent && agent.bus?.healthy === false)
+    return warn(
+      'agent.running',
+      `pid ${agent.pid} is not subscribed on the bus`,
+      'see its log, and the checks of the bus',
+    );
   if (agent) return good('agent.running', `pid ${agent.pid}, as host "${host}"`);
   if (bus.listen.length === 0) return good('agent.running', 'none runs; commands work without, no bus is configured');
   return warn('agent.running', `none runs on ${runDir}: no notification is acted on`, 'shiftvol serve');

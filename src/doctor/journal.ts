@@ -23,7 +23,7 @@ export type Known = {
 };
 
 /** Undefined where no agent answers at this socket. */
-export type AgentHealth = { readonly pid: number; readonly bus: unknown } | undefined;
+export type AgentHealth = { readonly pid: number; readonly bus: { readonly healthy: boolean } | null } | undefined;
 
 export type JournalFacts = { readonly checks: readonly Check[]; readonly known: readonly Known[] | undefined };
 

@@ -1,0 +1,190 @@
+/**
+ * The whole job, on real parts of our own: a notification of Nova's on RabbitMQ becomes a volume with the right owners inside a running
+ * unprivileged container, and goes again. `npm run demo [-- --keep | --end | --json]`
+ */
+import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { emit } from '../rig/oslo/peers.ts';
+import { ensurePackages, SetupError } from '../rig/setup.ts';
+import {
+  attachByNova,
+  deleteByNova,
+  detachByNova,
+  FILES,
+  makeTemplate,
+  nothingLeft,
+  type Scene,
+  showOwners,
+  startContainer,
+  theOldWay,
+  traces,
+  writeInside,
+} from './acts.ts';
+import { startAgent } from './agent.ts';
+import { openEar } from './ear.ts';
+import { waitKept } from './keep.ts';
+import { novaNote } from './nova.ts';
+import { endAll, noteRunning } from './running.ts';
+import { makeShow, type Show } from './show.ts';
+import { IDS, makeWork, setUp } from './stage.ts';
+import { remains } from './sweep.ts';
+
+const HELP = `npm run demo [-- OPTION]
+  --keep   leave it running, to play with
+  --end    end what was kept running
+  --json   an event a line`;
+
+type Options = { readonly keep: boolean; readonly json: boolean };
+
+async function main(argv: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      keep: { type: 'boolean', default: false },
+      end: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) return done(() => console.log(HELP));
+  if (process.geteuid?.() !== 0) return await asRoot(argv);
+  if (values.end) {
+    await endAll(text => console.log(text));
+    return 0;
+  }
+  // What is kept has to outlive this terminal: it gets a session of its own, and this process waits until the curtain is up.
+  if (values.keep && process.send === undefined) return await inOwnSession(argv);
+  return await perform(values);
+}
+
+function done(action: () => void): number {
+  action();
+  return 0;
+}
+
+async function perform(options: Options): Promise<number> {
+  const began = performance.now();
+  const show = makeShow(options);
+  const stop = new AbortController();
+  const onSignal = () => {
+    if (!stop.signal.aborted) console.error('\n   ending: everything is taken away again');
+    stop.abort();
+  };
+  // Also the second Ctrl-C: cleaning up half way would leave things behind.
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal).on('SIGHUP', onSignal);
+  let work: string | undefined;
+  try {
+    show.title('shiftvol: from a message on the bus to a volume inside a running container');
+    await play(show, options, stop.signal, path => {
+      work = path;
+    });
+  } catch (error) {
+    if (!stop.signal.aborted) throw error;
+  }
+  const left = work === undefined ? [] : remains(work);
+  if (left.length > 0) throw new Error(`Left over: ${left.join(', ')}`);
+  show.done(
+    'agent, container, LXD, RabbitMQ, pool and files are gone; nothing is left on this host',
+    performance.now() - began,
+  );
+  return stop.signal.aborted && !options.keep ? 128 + constants.signals.SIGINT : 0;
+}
+
+async function play(
+  show: Show,
+  options: Options,
+  signal: AbortSignal,
+  noteWork: (work: string) => void,
+): Promise<void> {
+  await using scope = new AsyncDisposableStack();
+
+  show.act('The stage');
+  ensurePackages('demo', { quiet: true });
+  show.done('packages are there');
+  const work = makeWork(scope);
+  noteWork(work);
+  scope.use(noteRunning(work));
+  const stage = await setUp(show, work, scope, signal);
+
+  show.act(`A template with ${FILES.toLocaleString('en')} files`);
+  await makeTemplate(show, stage, signal);
+
+  show.act('A running container, and the agent');
+  const base = await startContainer(show, stage);
+  const ear = scope.use(await openEar(stage.rabbit.url, ['nova/versioned_notifications', 'shiftvol/notifications']));
+  const scene: Scene = { show, stage, ear, signal };
+  const starting = performance.now();
+  scope.use(
+    await startAgent(
+      { config: stage.config, socket: `${stage.runDir}/agent.sock`, log: stage.agentLog, exchange: 'nova' },
+      signal,
+    ),
+  );
+  show.done('shiftvol serve: connected, its queue bound to Nova’s exchange', performance.now() - starting);
+  await emit(stage.rabbit.url, [novaNote('instance-update', IDS, 'req-noise')]);
+  await ear.until(h => h.event_type === 'instance.update', signal);
+  const before = await traces(scene);
+
+  show.act('Nova says: the volume is attached');
+  const attached = await attachByNova(scene);
+
+  show.act('Who owns the files');
+  await showOwners(scene, attached);
+
+  show.act('The container writes');
+  await writeInside(scene, attached);
+
+  show.act('The same job by chown');
+  await theOldWay(scene, attached, base);
+
+  if (options.keep) await waitKept(scene);
+  else {
+    show.act('Nova says: detach, and then: the instance is deleted');
+    await detachByNova(scene);
+    await deleteByNova(scene);
+
+    show.act('What is left');
+    await nothingLeft(scene, before);
+  }
+}
+
+/** By sudo, with the same Node and terminal. Signals go to both; this one only waits. */
+async function asRoot(argv: readonly string[]): Promise<number> {
+  const self = fileURLToPath(import.meta.url);
+  console.error('The demo needs root (mounts, containers): asking sudo');
+  return await follow(spawn('sudo', ['--', process.execPath, self, ...argv], { stdio: 'inherit' }), false).catch(() => {
+    throw new SetupError('Cannot run the demo: not root, and no sudo. Run it as root');
+  });
+}
+
+/** Ends when the child has ended, or says that it is on its own from now on. */
+async function inOwnSession(argv: readonly string[]): Promise<number> {
+  const self = fileURLToPath(import.meta.url);
+  const stdio = ['ignore', 'inherit', 'inherit', 'ipc'] as const;
+  return await follow(spawn(process.execPath, [self, ...argv], { stdio: [...stdio], detached: true }), true);
+}
+
+function follow(child: ReturnType<typeof spawn>, forward: boolean): Promise<number> {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => {
+      if (forward) child.kill(signal);
+    });
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', code => resolve(code ?? 1));
+    child.once('message', () => {
+      child.disconnect();
+      child.unref();
+      resolve(0);
+    });
+  });
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  console.error(error instanceof SetupError ? error.message : error);
+  process.exitCode = 1;
+}
