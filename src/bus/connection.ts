@@ -91,7 +91,12 @@ export async function open(
   const model = await deadline(attempt, options.reconnect.timeoutMs, signal).catch((error: unknown) => {
     // It may still come up when nobody waits for it any more.
     attempt.then(late => late.on('error', () => {}).close()).catch(() => undefined);
-    throw new ShiftvolError('SV_BUS', `Cannot connect to the broker ${broker.host}:${broker.port}`, { cause: error });
+    // amqplib drops the broker's text (530 NOT_ALLOWED) at this step of the handshake, where only the vhost is asked for.
+    const vhost = error instanceof Error && error.message.startsWith('Expected ConnectionOpenOk');
+    const why = vhost ? `: it refuses the vhost "${target.vhost}"` : '';
+    throw new ShiftvolError('SV_BUS', `Cannot connect to the broker ${broker.host}:${broker.port}${why}`, {
+      cause: error,
+    });
   });
   const lost = new AbortController();
   const gone = (cause: unknown) =>

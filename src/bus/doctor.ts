@@ -189,7 +189,7 @@ export function judgePolicy(info: QueueInfo, shown: string, config: BusConfig): 
 
 function connectRemedy(text: string, broker: BrokerHost, target: TransportUrl): string {
   if (/ACCESS-REFUSED|403/.test(text)) return `correct user and password of ${broker.host}`;
-  if (/NOT_ALLOWED|530|vhost/.test(text)) return `create the vhost "${target.vhost}", or allow the user to use it`;
+  if (/refuses the vhost/.test(text)) return `create the vhost "${target.vhost}", or allow the user to use it`;
   if (/certificate|self-signed|altname|CERT/i.test(text))
     return 'set bus.tls.ca to the CA of the broker, and use the host name of its certificate';
   return `see that RabbitMQ listens on ${broker.host}:${broker.port} and that nothing in between blocks it`;
