@@ -1,15 +1,23 @@
 import { isError, report } from '../errors.ts';
 import type { EngineDeps } from './deps.ts';
-import type { Attachment, AttachmentState, Plan, StepTiming } from './model.ts';
+import type { Attachment, AttachmentState, Plan, RemovalGoal, StepTiming } from './model.ts';
 import type { Also, Instance } from './ports.ts';
 import { timed, UndoError, unwind } from './saga.ts';
 import type { Steps } from './steps.ts';
 
 export type Taken = { readonly status: AttachmentState | undefined; readonly timings: readonly StepTiming[] };
 
+type Removal = {
+  readonly goal: RemovalGoal;
+  readonly lazy: boolean;
+  readonly instance: Instance | undefined;
+  readonly signal: AbortSignal;
+};
+
 /**
  * Takes an attachment away from its instance: inside the container first, which is the test for "nobody uses it"; then the runtime's
- * device, the mount, the loop device. A snapshot is kept (state `detached`), a volume's attachment is gone from the journal.
+ * device, the mount, the loop device. By its goal a snapshot is kept (state `detached`) or removed; a volume that was not made here is
+ * only let go.
  *
  * @throws SV_BUSY naming the holders: nothing has changed then
  * @throws SV_UNDO: it went half way; the journal stays at `detaching` and recover goes on
@@ -18,13 +26,14 @@ export async function takeAway(
   deps: EngineDeps,
   steps: Steps,
   attachment: Attachment,
-  options: { lazy: boolean; instance: Instance | undefined; signal: AbortSignal },
+  options: Removal,
   closing: (taken: Taken) => Also,
 ): Promise<Taken> {
   const { plan, status } = attachment;
   const { journal } = deps;
+  const { goal } = options;
   const timings: StepTiming[] = [];
-  journal.settle(plan.id, { state: 'detaching' }, {});
+  journal.settle(plan.id, { state: 'detaching', goal }, {});
   try {
     await leaveContainer(deps, attachment, options, timings);
   } catch (error) {
@@ -40,7 +49,7 @@ export async function takeAway(
       journal.settle(plan.id, status, {});
       throw error.cause;
     }
-    const waiting: AttachmentState = { state: 'detaching', error: report(error) };
+    const waiting: AttachmentState = { state: 'detaching', goal, error: report(error) };
     if (options.lazy && error instanceof UndoError && error.step === 'device') {
       // As asked: it is out of sight, and whoever holds it keeps it until he lets go. Recover notes the end of it.
       const taken = { status: waiting, timings };
@@ -50,25 +59,37 @@ export async function takeAway(
     journal.settle(plan.id, waiting, {});
     throw error;
   }
-  return gone(deps, plan, timings, closing);
+  return await finish(deps, plan, goal, timings, closing);
 }
 
-function gone(deps: EngineDeps, plan: Plan, timings: readonly StepTiming[], closing: (taken: Taken) => Also): Taken {
-  if (plan.snapshot === undefined) {
-    const taken = { status: undefined, timings };
-    deps.journal.remove(plan.id, closing(taken));
+async function finish(
+  deps: EngineDeps,
+  plan: Plan,
+  goal: RemovalGoal,
+  timings: StepTiming[],
+  closing: (taken: Taken) => Also,
+): Promise<Taken> {
+  const { snapshot } = plan;
+  if (snapshot !== undefined && goal === 'detach') {
+    const status: AttachmentState = { state: 'detached', detachedAt: new Date().toISOString() };
+    const taken = { status, timings };
+    deps.journal.settle(plan.id, status, closing(taken));
     return taken;
   }
-  const status: AttachmentState = { state: 'detached', detachedAt: new Date().toISOString() };
-  const taken = { status, timings };
-  deps.journal.settle(plan.id, status, closing(taken));
+  if (snapshot !== undefined) await timed(plan, 'remove', timings, () => deps.backend.removeSnapshot(snapshot));
+  const last = deps.journal.list(plan.instance).length === 1;
+  const taken = { status: undefined, timings };
+  deps.journal.remove(plan.id, {
+    ...(goal === 'destroy instance' && last && { release: plan.instance }),
+    ...closing(taken),
+  });
   return taken;
 }
 
 async function leaveContainer(
   deps: EngineDeps,
   { plan }: Attachment,
-  { lazy, instance }: { lazy: boolean; instance: Instance | undefined },
+  { lazy, instance }: Removal,
   timings: StepTiming[],
 ): Promise<void> {
   if (plan.handoff === 'none' || instance?.pid === undefined) return;
@@ -82,7 +103,7 @@ async function leaveContainer(
 async function handedBack(
   steps: Steps,
   { plan }: Attachment,
-  { instance, signal }: { instance: Instance | undefined; signal: AbortSignal },
+  { instance, signal }: Removal,
   error: UndoError,
 ): Promise<boolean> {
   if (error.step !== 'mount' || !isError(error.cause, 'SV_BUSY')) return false;
@@ -90,13 +111,4 @@ async function handedBack(
   if (!instance) return false;
   await steps.handoff.do({ plan, instance, mounted: { path: plan.mountPath, devno: '', mountId: 0n } }, signal);
   return true;
-}
-
-/** Removes what `detached` has kept. @throws SV_BUSY: a device still has it */
-export async function removeKept(deps: EngineDeps, { plan }: Attachment, also: Also): Promise<void> {
-  if (plan.snapshot !== undefined) {
-    await deps.mounter.released(plan.image, { timeoutMs: 0 });
-    await deps.backend.removeSnapshot(plan.snapshot);
-  }
-  deps.journal.remove(plan.id, also);
 }

@@ -1,11 +1,12 @@
 import { asError, ShiftvolError } from '../errors.ts';
 import { build } from './attach.ts';
 import type { EngineDeps } from './deps.ts';
-import { removeKept, type Taken, takeAway } from './detach.ts';
+import { type Taken, takeAway } from './detach.ts';
 import { EventMaker } from './events.ts';
 import type {
   AttachCommand,
   Attachment,
+  AttachmentId,
   Command,
   DestroyCommand,
   DetachCommand,
@@ -13,26 +14,26 @@ import type {
   InstanceRef,
   Outcome,
   Plan,
+  RemovalGoal,
   SpawnCommand,
   StepTiming,
 } from './model.ts';
-import { attachmentId, mapOfAllocation, type PlanContext, planAttach, planSpawn } from './plan.ts';
-import type { Allocation, Also, Template, UsedRange } from './ports.ts';
+import { mapOfAllocation, planSpawn } from './plan.ts';
+import type { Allocation, Also, UsedRange } from './ports.ts';
+import { findToDestroy, findToDetach, prepareAttach, prepareSpawn, type Settle } from './prepare.ts';
 import { type Preview, previewBuild, previewRemoval } from './preview.ts';
 import { KeyedQueue } from './queue.ts';
 import { type Recovered, recover, recoverOne } from './recover.ts';
-import { attachmentNotFound, idsInUse, instanceNotFound, targetTaken, unfinished, volumeInUse } from './refuse.ts';
+import { attachmentNotFound, idsInUse, rootInUse, unfinished } from './refuse.ts';
 import { Requests } from './requests.ts';
 import { type Resolved, resolve } from './resolve.ts';
-import { makeSteps, type Reserved, type Steps } from './steps.ts';
-import { requireTarget } from './target.ts';
+import { makeSteps, type Steps } from './steps.ts';
 
 type Ended = {
   readonly changed: boolean;
   readonly attachments: readonly Attachment[];
   readonly steps: readonly StepTiming[];
 };
-type SpawnContext = { readonly template: Template; readonly context: PlanContext };
 /** One command on its way: what all of its parts need to know. */
 type Run = { readonly resolved: Resolved; readonly events: EventMaker; readonly signal: AbortSignal };
 
@@ -80,15 +81,15 @@ export class Engine {
   /** What `execute` would do: the objects of its calls. Nothing is changed, and no id is reserved. */
   async preview(command: Command, signal: AbortSignal): Promise<Preview> {
     const resolved = await resolve(this.#deps, command.instance, signal);
-    const run: Run = { resolved, signal, events: new EventMaker(command, resolved.key, this.#deps.host) };
+    const settle: Settle = async attachment => requireSettled(attachment);
     const unchanged: Preview = { dryRun: true, action: command.action, changed: false, steps: [] };
     switch (command.action) {
       case 'attach': {
-        const prepared = await this.#prepareAttach(command, run);
+        const prepared = await prepareAttach(this.#deps, command, resolved, settle);
         return 'plan' in prepared ? previewBuild('attach', prepared.plan, prepared.template?.path) : unchanged;
       }
       case 'spawn': {
-        const prepared = await this.#prepareSpawn(command, run);
+        const prepared = await prepareSpawn(this.#deps, command, resolved, settle);
         if (!('template' in prepared)) return unchanged;
         const map =
           resolved.instance?.idmap ?? mapOfAllocation(await this.#deps.allocator.preview(resolved.key, { signal }));
@@ -99,9 +100,9 @@ export class Engine {
         );
       }
       case 'detach':
-        return previewRemoval('detach', [this.#toDetach(command, run)], command.lazy);
+        return previewRemoval('detach', [findToDetach(this.#deps, command, resolved.key)], command.lazy);
       case 'destroy':
-        return previewRemoval('destroy', this.#toDestroy(command, run), command.lazy);
+        return previewRemoval('destroy', findToDestroy(this.#deps, command, resolved.key), command.lazy);
       default:
         return command satisfies never;
     }
@@ -113,7 +114,7 @@ export class Engine {
 
   /** By attachment id, by instance, or by `INSTANCE:TARGET`. @throws SV_ATTACHMENT_NOT_FOUND */
   async show(ref: InstanceRef, target: string | undefined, signal: AbortSignal): Promise<readonly Attachment[]> {
-    const byId = this.#deps.journal.list().filter(a => a.plan.id === ref.ref);
+    const byId = this.#found(ref.ref as AttachmentId);
     if (byId.length > 0) return byId;
     const { key } = await resolve(this.#deps, ref, signal);
     const found = this.#deps.journal.list(key).filter(a => target === undefined || a.plan.target === target);
@@ -176,29 +177,17 @@ export class Engine {
   }
 
   async #attach(command: AttachCommand, run: Run): Promise<Ended> {
-    const prepared = await this.#prepareAttach(command, run);
+    const settle: Settle = attachment => this.#settle(attachment, run.signal);
+    const prepared = await prepareAttach(this.#deps, command, run.resolved, settle);
     if (!('plan' in prepared)) return this.#unchanged(command, run, prepared.existing);
     const { plan } = prepared;
     this.#deps.journal.begin(plan, { ...this.#requests.open(command), events: [run.events.start(plan.id)] });
     return await this.#build(command, run, prepared);
   }
 
-  async #prepareAttach(command: AttachCommand, run: Run): Promise<Reserved | { existing: Attachment }> {
-    const target = requireTarget(command.target);
-    const { instance } = run.resolved;
-    if (!instance) throw instanceNotFound(command.instance, this.#deps.host);
-    const existing = await this.#settled(this.#deps.journal.find(attachmentId(instance.key, target)), run.signal);
-    if (existing && !sameRequest(existing.plan, command)) throw targetTaken(existing);
-    if (existing?.status.state === 'attached') return { existing };
-    const template = await this.#template(command.source.kind === 'template' ? command.source.template : undefined);
-    const plan = planAttach(command, target, instance, this.#context(existing, template));
-    const [holder] = this.#deps.journal.withImage(plan.image.path).filter(a => a.plan.id !== plan.id);
-    if (holder) throw volumeInUse(plan, holder);
-    return { plan, instance, ...(template && { template }) };
-  }
-
   async #spawn(command: SpawnCommand, run: Run): Promise<Ended> {
-    const prepared = await this.#prepareSpawn(command, run);
+    const settle: Settle = attachment => this.#settle(attachment, run.signal);
+    const prepared = await prepareSpawn(this.#deps, command, run.resolved, settle);
     if (!('template' in prepared)) return this.#unchanged(command, run, prepared.existing);
     const { template, context } = prepared;
     const { key, instance } = run.resolved;
@@ -220,24 +209,6 @@ export class Engine {
     }
     if (!plan) throw new ShiftvolError('SV_INTERNAL', `Cannot spawn "${key}": no plan was made`);
     return await this.#build(command, run, { plan, template });
-  }
-
-  async #prepareSpawn(command: SpawnCommand, run: Run): Promise<SpawnContext | { existing: Attachment }> {
-    const existing = await this.#settled(this.#deps.journal.find(attachmentId(run.resolved.key, '/')), run.signal);
-    const { source } = existing?.plan ?? {};
-    if (existing && !(source?.kind === 'template' && source.template === command.template)) throw targetTaken(existing);
-    if (existing?.status.state === 'attached') return { existing };
-    const template = await this.#template(command.template);
-    return { template, context: this.#context(existing, template) };
-  }
-
-  #context(existing: Attachment | undefined, template: Template | undefined): PlanContext {
-    return {
-      runDir: this.#deps.runDir,
-      backend: this.#deps.backend,
-      ...(template && { template }),
-      ...(existing && { existing }),
-    };
   }
 
   async #build(command: Command, run: Run, reserved: Parameters<typeof build>[2]): Promise<Ended> {
@@ -262,105 +233,61 @@ export class Engine {
   }
 
   async #detach(command: DetachCommand, run: Run): Promise<Ended> {
-    const attachment = await this.#settled(this.#toDetach(command, run), run.signal);
+    const attachment = await this.#settle(findToDetach(this.#deps, command, run.resolved.key), run.signal);
     if (attachment?.status.state !== 'attached') return this.#unchanged(command, run, attachment);
     const { id } = attachment.plan;
     this.#deps.journal.record({ ...this.#requests.open(command), events: [run.events.start(id)] });
-    const { timings } = await this.#takeAway(command, run, attachment, taken => ({
+    const { timings } = await this.#takeAway(attachment, 'detach', command.lazy, run, taken => ({
       events: [run.events.end(id, taken.timings)],
       ...this.#requests.done(command, run.events, taken.timings, id),
     }));
     return { changed: true, attachments: this.#found(id), steps: timings };
   }
 
-  #toDetach(command: DetachCommand, run: Run): Attachment {
-    if (command.target === '/')
-      throw new ShiftvolError('SV_USAGE', `Cannot detach the root file system of "${run.resolved.key}"`, {
-        field: 'target',
-        remedy: 'use destroy',
-      });
-    const target = command.target === undefined ? undefined : requireTarget(command.target);
-    const mine = this.#deps.journal.list(run.resolved.key);
-    const found = mine.find(a =>
-      target === undefined ? a.plan.volumeId === command.volumeId : a.plan.target === target,
-    );
-    if (found && found.status.state !== 'detached') return found;
-    throw attachmentNotFound(`"${command.instance.ref}:${target ?? command.volumeId}"`);
-  }
-
   async #destroy(command: DestroyCommand, run: Run): Promise<Ended> {
-    const { key } = run.resolved;
-    const mine = this.#toDestroy(command, run);
+    const { key, instance } = run.resolved;
+    const mine = findToDestroy(this.#deps, command, key);
+    if (instance?.running && !command.lazy && mine.some(a => a.plan.role === 'root')) throw rootInUse(key);
     this.#deps.journal.record({ ...this.#requests.open(command), events: [run.events.start()] });
+    const goal = command.target === undefined ? 'destroy instance' : 'destroy';
     const steps: StepTiming[] = [];
-    for (const one of mine) steps.push(...(await this.#destroyOne(command, run, one)));
-    const none = this.#deps.journal.list(key).length === 0;
+    for (const one of mine) {
+      const settled = await this.#settle(one, run.signal);
+      if (settled) steps.push(...(await this.#takeAway(settled, goal, command.lazy, run, () => ({}))).timings);
+    }
+    // Ids that were reserved and never used go back too.
+    const unused = command.target === undefined && this.#deps.journal.list(key).length === 0;
     this.#deps.journal.record({
-      ...(none && { release: key }),
+      ...(unused && { release: key }),
       events: [run.events.end(undefined, steps)],
       ...this.#requests.done(command, run.events, steps),
     });
-    return { changed: true, attachments: [], steps };
-  }
-
-  /** The root file system comes last: volumes may be mounted below it. */
-  #toDestroy(command: DestroyCommand, run: Run): Attachment[] {
-    const { key } = run.resolved;
-    const target =
-      command.target === undefined || command.target === '/' ? command.target : requireTarget(command.target);
-    const mine = this.#deps.journal.list(key).filter(a => target === undefined || a.plan.target === target);
-    if (mine.length === 0 && (target !== undefined || !this.#deps.journal.allocation(key)))
-      throw attachmentNotFound(`"${command.instance.ref}${target === undefined ? '' : `:${target}`}"`);
-    return mine.toSorted((a, b) => Number(a.plan.role === 'root') - Number(b.plan.role === 'root'));
-  }
-
-  async #destroyOne(command: DestroyCommand, run: Run, one: Attachment): Promise<readonly StepTiming[]> {
-    if (one.plan.role === 'root' && run.resolved.instance?.running && !command.lazy)
-      throw new ShiftvolError(
-        'SV_BUSY',
-        `Cannot destroy the root file system of "${run.resolved.key}": the instance runs`,
-        { remedy: 'stop it first' },
-      );
-    const settled = await this.#settled(one, run.signal);
-    let timings: readonly StepTiming[] = [];
-    if (settled?.status.state === 'attached') ({ timings } = await this.#takeAway(command, run, settled, () => ({})));
-    const kept = this.#deps.journal.find(one.plan.id);
-    if (kept) await removeKept(this.#deps, kept, {});
-    return timings;
+    return {
+      changed: true,
+      attachments: this.#deps.journal.list(key).filter(a => mine.some(m => m.plan.id === a.plan.id)),
+      steps,
+    };
   }
 
   async #takeAway(
-    command: DetachCommand | DestroyCommand,
-    run: Run,
     attachment: Attachment,
+    goal: RemovalGoal,
+    lazy: boolean,
+    { resolved: { instance }, signal }: Run,
     closing: (taken: Taken) => Also,
   ): Promise<Taken> {
-    const { instance } = run.resolved;
-    return await takeAway(
-      this.#deps,
-      this.#steps,
-      attachment,
-      { lazy: command.lazy, instance, signal: run.signal },
-      closing,
-    );
+    return await takeAway(this.#deps, this.#steps, attachment, { goal, lazy, instance, signal }, closing);
   }
 
   /** What an earlier run left half way is ended first. @throws SV_BUSY: it cannot be */
-  async #settled(attachment: Attachment | undefined, signal: AbortSignal): Promise<Attachment | undefined> {
-    if (!attachment || attachment.status.state === 'attached' || attachment.status.state === 'detached')
-      return attachment;
+  async #settle(attachment: Attachment | undefined, signal: AbortSignal): Promise<Attachment | undefined> {
+    if (!attachment || isSettled(attachment)) return attachment;
     try {
       await recoverOne(this.#deps, this.#steps, attachment, signal);
     } catch (cause) {
       throw unfinished(attachment, cause);
     }
     return this.#deps.journal.find(attachment.plan.id);
-  }
-
-  async #template(name: string): Promise<Template>;
-  async #template(name: string | undefined): Promise<Template | undefined>;
-  async #template(name: string | undefined): Promise<Template | undefined> {
-    return name === undefined ? undefined : await this.#deps.backend.getTemplate(name);
   }
 
   #found(id: Plan['id']): readonly Attachment[] {
@@ -374,9 +301,12 @@ export class Engine {
   }
 }
 
-function sameRequest(plan: Plan, { source, readOnly }: AttachCommand): boolean {
-  if (plan.readOnly !== readOnly || plan.source.kind !== source.kind) return false;
-  return source.kind === 'template'
-    ? plan.source.kind === 'template' && plan.source.template === source.template
-    : plan.source.kind !== 'template' && plan.source.path === source.path;
+function isSettled({ status: { state } }: Attachment): boolean {
+  return state === 'attached' || state === 'detached';
+}
+
+/** A dry run does not end what is unfinished. */
+function requireSettled(attachment: Attachment | undefined): Attachment | undefined {
+  if (attachment && !isSettled(attachment)) throw unfinished(attachment);
+  return attachment;
 }

@@ -77,14 +77,17 @@ export type Plan = {
   readonly handoff: Handoff;
 };
 
+/** What a removal is for: the snapshot is kept, or removed too, or with it (as the last of its instance) the instance's ids go back. */
+export type RemovalGoal = 'detach' | 'destroy' | 'destroy instance';
+
 /**
- * attaching -> attached | undoing; attached -> detaching; undoing -> (gone) | undoing; detaching -> detached | detaching;
- * detached (its snapshot is kept) -> attaching | (gone, by destroy).
+ * attaching -> attached | undoing; undoing -> (gone) | detached; attached -> detaching; detaching -> detached | (gone);
+ * detached (its snapshot is kept) -> attaching | detaching. Each but attached and detached may stay where it is, when an undo fails.
  */
 export type AttachmentState =
   | { readonly state: 'attaching'; readonly step: StepName }
   | { readonly state: 'attached'; readonly device: string; readonly fsType: FsType; readonly attachedAt: string }
-  | { readonly state: 'detaching'; readonly error?: ErrorReport }
+  | { readonly state: 'detaching'; readonly goal: RemovalGoal; readonly error?: ErrorReport }
   | { readonly state: 'detached'; readonly detachedAt: string }
   | { readonly state: 'undoing'; readonly error: ErrorReport };
 

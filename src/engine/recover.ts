@@ -1,8 +1,8 @@
-import { type ErrorReport, report, ShiftvolError } from '../errors.ts';
+import { type ErrorReport, report } from '../errors.ts';
 import { undoAll } from './attach.ts';
 import type { EngineDeps } from './deps.ts';
 import { takeAway } from './detach.ts';
-import type { Attachment, AttachmentId, InstanceKey, Plan } from './model.ts';
+import type { Attachment, AttachmentId, InstanceKey, Plan, RemovalGoal } from './model.ts';
 import { DEVICE_PREFIX } from './plan.ts';
 import type { Instance, Mounted } from './ports.ts';
 import { resolve } from './resolve.ts';
@@ -108,7 +108,8 @@ export async function recoverOne(
       await mountAgain(deps, steps, plan, signal);
       return did;
     case 'finished':
-      if (attachment.status.state === 'detaching') await goOnDetaching(deps, steps, attachment, signal);
+      if (attachment.status.state === 'detaching')
+        await goOnRemoving(deps, steps, attachment, attachment.status.goal, signal);
       else await noteAttached(deps, steps, plan, signal);
       return did;
     default:
@@ -146,16 +147,15 @@ async function remount(steps: Steps, plan: Plan, signal: AbortSignal) {
   return { device: device.path, fsType: device.fsType, mounted: mounted satisfies Mounted };
 }
 
-async function goOnDetaching(
+async function goOnRemoving(
   deps: EngineDeps,
   steps: Steps,
   attachment: Attachment,
+  goal: RemovalGoal,
   signal: AbortSignal,
 ): Promise<void> {
   const instance = await findInstance(deps, attachment.plan, signal);
-  const taken = await takeAway(deps, steps, attachment, { lazy: false, instance, signal }, () => ({}));
-  if (taken.status?.state === 'detaching' && taken.status.error)
-    throw new ShiftvolError(taken.status.error.code, taken.status.error.message, taken.status.error);
+  await takeAway(deps, steps, attachment, { goal, lazy: false, instance, signal }, () => ({}));
 }
 
 async function findInstance(deps: EngineDeps, plan: Plan, signal: AbortSignal): Promise<Instance | undefined> {

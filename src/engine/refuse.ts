@@ -44,6 +44,12 @@ export function idsInUse({ plan, status }: Attachment): ShiftvolError {
   );
 }
 
+export function rootInUse(key: string): ShiftvolError {
+  return new ShiftvolError('SV_BUSY', `Cannot destroy the root file system of "${key}": the instance runs`, {
+    remedy: 'stop it first',
+  });
+}
+
 export function volumeInUse({ image }: Plan, { plan, status }: Attachment): ShiftvolError {
   return new ShiftvolError(
     'SV_VOLUME_IN_USE',

@@ -1,0 +1,99 @@
+/** What commands mean here and now: which attachment, which template, which plan. Looks, and changes nothing. */
+import { ShiftvolError } from '../errors.ts';
+import type { EngineDeps } from './deps.ts';
+import type {
+  AttachCommand,
+  Attachment,
+  DestroyCommand,
+  DetachCommand,
+  InstanceKey,
+  Plan,
+  SpawnCommand,
+} from './model.ts';
+import { attachmentId, type PlanContext, planAttach } from './plan.ts';
+import type { Template } from './ports.ts';
+import { attachmentNotFound, instanceNotFound, targetTaken, volumeInUse } from './refuse.ts';
+import type { Resolved } from './resolve.ts';
+import type { Reserved } from './steps.ts';
+import { requireTarget } from './target.ts';
+
+/** All is so already. */
+export type Existing = { readonly existing: Attachment };
+export type SpawnContext = { readonly template: Template; readonly context: PlanContext };
+/** What to do about an attachment that an earlier run left half way: ended first, or (for a dry run) refused. */
+export type Settle = (attachment: Attachment | undefined) => Promise<Attachment | undefined>;
+
+/** @throws SV_TARGET_INVALID, SV_INSTANCE_NOT_FOUND, SV_TARGET_TAKEN, SV_TEMPLATE_NOT_FOUND, SV_VOLUME_IN_USE */
+export async function prepareAttach(
+  deps: EngineDeps,
+  command: AttachCommand,
+  { instance }: Resolved,
+  settle: Settle,
+): Promise<Reserved | Existing> {
+  const target = requireTarget(command.target);
+  if (!instance) throw instanceNotFound(command.instance, deps.host);
+  const existing = await settle(deps.journal.find(attachmentId(instance.key, target)));
+  if (existing && !sameRequest(existing.plan, command)) throw targetTaken(existing);
+  if (existing?.status.state === 'attached') return { existing };
+  const { source } = command;
+  const template = source.kind === 'template' ? await deps.backend.getTemplate(source.template) : undefined;
+  const plan = planAttach(command, target, instance, contextOf(deps, existing, template));
+  const holder = deps.journal.withImage(plan.image.path).find(a => a.plan.id !== plan.id);
+  if (holder) throw volumeInUse(plan, holder);
+  return { plan, instance, ...(template && { template }) };
+}
+
+/** @throws SV_TARGET_TAKEN, SV_TEMPLATE_NOT_FOUND */
+export async function prepareSpawn(
+  deps: EngineDeps,
+  command: SpawnCommand,
+  { key }: Resolved,
+  settle: Settle,
+): Promise<SpawnContext | Existing> {
+  const existing = await settle(deps.journal.find(attachmentId(key, '/')));
+  const { source } = existing?.plan ?? {};
+  if (existing && !(source?.kind === 'template' && source.template === command.template)) throw targetTaken(existing);
+  if (existing?.status.state === 'attached') return { existing };
+  const template = await deps.backend.getTemplate(command.template);
+  return { template, context: contextOf(deps, existing, template) };
+}
+
+/** @throws SV_ATTACHMENT_NOT_FOUND; SV_USAGE: the root file system */
+export function findToDetach(deps: EngineDeps, command: DetachCommand, key: InstanceKey): Attachment {
+  if (command.target === '/')
+    throw new ShiftvolError('SV_USAGE', `Cannot detach the root file system of "${key}"`, {
+      field: 'target',
+      remedy: 'use destroy',
+    });
+  const target = command.target === undefined ? undefined : requireTarget(command.target);
+  const wanted = ({ plan }: Attachment) =>
+    target === undefined ? plan.volumeId === command.volumeId : plan.target === target;
+  const found = deps.journal.list(key).find(wanted);
+  if (found && found.status.state !== 'detached') return found;
+  throw attachmentNotFound(`"${command.instance.ref}:${target ?? command.volumeId}"`);
+}
+
+/** The root file system comes last: volumes may be mounted below it. @throws SV_ATTACHMENT_NOT_FOUND */
+export function findToDestroy(deps: EngineDeps, command: DestroyCommand, key: InstanceKey): readonly Attachment[] {
+  const { target } = command;
+  if (target !== undefined && target !== '/') requireTarget(target);
+  const mine = deps.journal.list(key).filter(a => target === undefined || a.plan.target === target);
+  if (mine.length === 0 && (target !== undefined || !deps.journal.allocation(key)))
+    throw attachmentNotFound(`"${command.instance.ref}${target === undefined ? '' : `:${target}`}"`);
+  return mine.toSorted((a, b) => Number(a.plan.role === 'root') - Number(b.plan.role === 'root'));
+}
+
+function contextOf(
+  { runDir, backend }: EngineDeps,
+  existing: Attachment | undefined,
+  template: Template | undefined,
+): PlanContext {
+  return { runDir, backend, ...(template && { template }), ...(existing && { existing }) };
+}
+
+function sameRequest(plan: Plan, { source, readOnly }: AttachCommand): boolean {
+  if (plan.readOnly !== readOnly || plan.source.kind !== source.kind) return false;
+  return source.kind === 'template'
+    ? plan.source.kind === 'template' && plan.source.template === source.template
+    : plan.source.kind !== 'template' && plan.source.path === source.path;
+}
