@@ -3,10 +3,10 @@ import { closeSync, constants, openSync, readdirSync, readFileSync, readlinkSync
 import { join } from 'node:path';
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import type { Holder } from '../engine/ports.ts';
-import { isNodeErrno } from '../kernel/errno.ts';
+import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import { O } from '../kernel/libc.ts';
 import { mountNamespaceIds } from '../kernel/namespaces.ts';
-import { listmount, statmount, whereSupported } from '../kernel/statmount.ts';
+import { listmount, statmount } from '../kernel/statmount.ts';
 import { loopsInUse, undeleted } from './loops.ts';
 import { type MountInfo, readMountinfo } from './mountinfo.ts';
 
@@ -182,20 +182,25 @@ function containerOf(procRoot: string, pid: number): string | undefined {
 
 /** Mount namespaces that only a descriptor or a bind mount keeps: /proc does not show them. Linux 6.12. */
 function processless(held: Held, devnos: ReadonlySet<string>): readonly Holder[] {
-  const found = whereSupported(() =>
-    mountNamespaceIds().flatMap(namespace =>
-      listmount({ namespace }).flatMap(id => {
-        const mount = statmount(id, namespace);
-        if (!devnos.has(mount.devno) && mount.source !== held.source) return [];
-        return [
-          {
-            pid: 0,
-            comm: 'nobody',
-            how: `mounted at ${mount.point ?? '?'} in mount namespace number ${namespace}, which has no process`,
-          },
-        ];
-      }),
+  return mountNamespaceIds().flatMap(namespace =>
+    unlessUnmounted(() => listmount({ namespace })).flatMap(id =>
+      unlessUnmounted(() => [statmount(id, namespace)])
+        .filter(mount => devnos.has(mount.devno) || mount.source === held.source)
+        .map(mount => ({
+          pid: 0,
+          comm: 'nobody',
+          how: `mounted at ${mount.point ?? '?'} in mount namespace number ${namespace}, which has no process`,
+        })),
     ),
   );
-  return found ?? [];
+}
+
+/** Namespaces and mounts go while they are looked at. */
+function unlessUnmounted<T>(look: () => readonly T[]): readonly T[] {
+  try {
+    return look();
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOSYS')) return [];
+    throw error;
+  }
 }

@@ -169,7 +169,7 @@ class Thread {
     this.#home = openMountNamespace('self');
     // The build leaves this string as it is: the extension is the one that this very file has.
     const file = `./inside-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`;
-    this.#worker = new Worker(new URL(file, import.meta.url), { workerData: this.#home.fd });
+    this.#worker = new Worker(new URL(file, import.meta.url), { workerData: this.#home.fd, execArgv: [] });
     this.#worker.on('message', (result: InsideResult) => {
       this.#pending.get(result.id)?.resolve(result);
       this.#settled(result.id);
@@ -203,6 +203,7 @@ class Thread {
   }
 
   async end(): Promise<void> {
+    this.#worker.ref(); // or nothing would keep the process here until it has ended
     await this.#worker.terminate();
   }
 

@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FsType } from '../../src/engine/model.ts';
 import { open } from '../../src/kernel/fd.ts';
+import { umount2 } from '../../src/kernel/mount.ts';
 import { ficlone } from '../../src/kernel/reflink.ts';
 import { makePool } from './pool.ts';
 
@@ -106,24 +107,37 @@ export type Pool = {
 
 /** A loop-backed XFS with the images in it, for as long as `use` runs. */
 export async function withPool<T>(use: (pool: Pool) => Promise<T>): Promise<T> {
-  using made = makePool('xfs');
+  const made = makePool('xfs');
+  try {
+    const result = await use(poolIn(made.poolDir));
+    made[Symbol.dispose]();
+    return result;
+  } catch (error) {
+    // A test that has failed half way may have left something in use; its own error is what is to be seen.
+    umount2(made.poolDir, { lazy: true });
+    rmSync(made.base, { recursive: true });
+    throw error;
+  }
+}
+
+function poolIn(dir: string): Pool {
   const templates = new Map<FsType, string>();
   const template = (fsType: FsType): string => {
-    const path = templates.get(fsType) ?? join(made.poolDir, `template-${fsType}.img`);
+    const path = templates.get(fsType) ?? join(dir, `template-${fsType}.img`);
     if (!templates.has(fsType)) run('cp', '--sparse=always', image(fsType), path);
     templates.set(fsType, path);
     return path;
   };
-  return await use({
-    dir: made.poolDir,
+  return {
+    dir,
     clone(of, name) {
-      const path = join(made.poolDir, name);
+      const path = join(dir, name);
       using from = open(typeof of === 'string' ? template(of) : of.path, 'r');
       using to = open(path, 'w+', 0o600);
       ficlone(to.fd, from.fd, name);
       return path;
     },
-  });
+  };
 }
 
 function makeHome(): string {
