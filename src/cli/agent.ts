@@ -1,6 +1,8 @@
 import type { BusService } from '../bus/service.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
+import type { Command } from '../engine/model.ts';
+import { explain } from '../errors.ts';
 import { listenOnSocket } from '../http/agent-socket.ts';
 import { createLog, type Log, logSteps } from '../log/log.ts';
 import { assemble, type Host } from './assemble.ts';
@@ -18,41 +20,47 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
 
   await using host = await assemble(config, { outbox: useBus });
   using _steps = { [Symbol.dispose]: logSteps(log) };
-  await recoverFirst(host, log, work.signal);
+  const { interrupted } = host.store;
+  if (interrupted > 0)
+    log.info('requests were under way when the last run ended; asked again they are done', { interrupted });
+  await recoverNow(host, log, work.signal);
   await using bus = useBus ? await startBus(config, host, log, work.signal) : undefined;
   await using _socket = await listenOnSocket(
     socketPath(config.runDir),
     host.engine,
-    () => ({ host: config.host, pid: process.pid, bus: bus?.health() ?? null }),
+    () => ({ host: config.host, pid: process.pid, bus: bus?.status ?? null }),
     work.signal,
   );
+  using _timer = retryUnfinished(host, log, work.signal);
   log.info('ready', { host: config.host, state_dir: config.stateDir, bus: useBus });
   log.info(`stopping: ${await told}`);
   // What is under way is ended, not cut: disposing waits for the bus's handlers and the socket's requests, in that order.
 }
 
-async function recoverFirst(host: Host, log: Log, signal: AbortSignal): Promise<void> {
-  const { attachments, leftovers, requests } = await host.engine.recover({ dryRun: false, signal });
+/** A removal that waited for somebody else to let go, an undo that failed: tried again now and then. */
+function retryUnfinished(host: Host, log: Log, signal: AbortSignal): Disposable {
+  const timer = setInterval(() => {
+    const open = host.engine.list().some(({ status }) => status.state === 'detaching' || status.state === 'undoing');
+    if (open) recoverNow(host, log, signal).catch(error => log.error(`recover: ${explain(error)}`));
+  }, RETRY_MS);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
+const RETRY_MS = 30_000;
+
+async function recoverNow(host: Host, log: Log, signal: AbortSignal): Promise<void> {
+  const { attachments, leftovers } = await host.engine.recover({ dryRun: false, signal });
   for (const { attachment, instance, target, was, did, error } of attachments) {
     const facts = { instance, attachment, target, was };
     if (error) log.warn(`recover left it: ${error.message}`, facts);
     else log.info(`recover: ${did}`, facts);
   }
   for (const { kind, what } of leftovers) log.warn(`not in the journal, left alone: ${kind} ${what}`);
-  if (requests > 0)
-    log.info('requests were under way when the last run ended; they are done when asked again', { requests });
 }
 
 async function startBus(config: Config, host: Host, log: Log, signal: AbortSignal): Promise<BusService> {
   const { BusService } = await import('../bus/service.ts');
-  const service = new BusService({
-    config,
-    handle: async (command, within) => {
-      await host.engine.execute(command, within);
-    },
-    outbox: host.store,
-    log,
-  });
-  await service.start(signal);
-  return service;
+  const handle = async (command: Command, within: AbortSignal): Promise<void> => {
+    await host.engine.execute(command, within);
+  };
+  return new BusService({ config, handle, outbox: host.store, log }).start(signal);
 }

@@ -207,10 +207,8 @@ export interface Journal {
   request(id: string): RequestRecord | undefined;
   /** Durable. For outcomes that change no attachment. */
   record(also: Also): void;
-  /** The request has not happened (retryable failure, or the process died): forgotten, so that asking again does it. */
+  /** The request has not happened: forgotten, so that asking again does it. Opening the journal does so with all that were open. */
   forgetRequest(id: string): void;
-  /** The same for all that were open when the process died. Returns how many. */
-  forgetOpenRequests(): number;
   allocation(instance: InstanceKey): Allocation | undefined;
   allocations(): readonly Allocation[];
 }

@@ -25,8 +25,6 @@ export type Recovered = {
   readonly dryRun: boolean;
   readonly attachments: readonly Recovery[];
   readonly leftovers: readonly Leftover[];
-  /** Requests that were under way when the process died; asked again they are done again. */
-  readonly requests: number;
 };
 
 type InOrder = <T>(key: InstanceKey, work: () => Promise<T>) => Promise<T>;
@@ -47,7 +45,7 @@ export async function recover(
     if (one) found.push(one);
   }
   const leftovers = await findLeftovers(deps, signal);
-  return { dryRun, attachments: found, leftovers, requests: dryRun ? 0 : deps.journal.forgetOpenRequests() };
+  return { dryRun, attachments: found, leftovers };
 }
 
 async function check(

@@ -1,4 +1,4 @@
-import { CODES, ShiftvolError } from '../errors.ts';
+import { CODES, EXIT, ShiftvolError } from '../errors.ts';
 import type { EventMaker } from './events.ts';
 import type { AttachmentId, Command, Outcome, StepTiming } from './model.ts';
 import type { Also, Journal, RequestRecord } from './ports.ts';
@@ -44,8 +44,9 @@ export class Requests {
     const event = events.error(error, id);
     const { requestId, action } = command;
     if (requestId === undefined) return { events: [event] };
-    if (CODES[error.code].retry) {
-      // It may pass: asked again, it is tried again.
+    const { retry, exit } = CODES[error.code];
+    if (retry || exit === EXIT.notFound) {
+      // It may pass, and what is not there may come: asked again, it is tried again.
       this.#journal.forgetRequest(requestId);
       return { events: [event] };
     }

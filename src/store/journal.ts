@@ -34,6 +34,8 @@ export class Store implements Journal, Disposable {
   readonly #outbox: boolean;
   readonly #statements = new Map<string, StatementSync>();
   readonly #listeners = new Set<() => void>();
+  /** How many requests were under way when the last holder of this directory died. */
+  readonly interrupted: number;
   #synchronous: 'FULL' | 'NORMAL' = 'FULL';
 
   /** @throws SV_LOCKED: another shiftvol has it; SV_STORE: it cannot be read or written */
@@ -51,7 +53,9 @@ export class Store implements Journal, Disposable {
       this.#db.exec('BEGIN IMMEDIATE; COMMIT'); // takes the exclusive lock now, not at the first write
       chmodSync(path, 0o600);
       migrate(this.#db, path);
-      this.#run('DELETE FROM request WHERE at < ? AND state <> ?', Date.now() - REQUEST_DAYS * 86_400_000, 'open');
+      // Under way when the last holder died: they have not happened, and asked again they are done.
+      this.interrupted = this.#run('DELETE FROM request WHERE state = ?', 'open');
+      this.#run('DELETE FROM request WHERE at < ?', Date.now() - REQUEST_DAYS * 86_400_000);
     } catch (cause) {
       this.#db.close();
       throw storeError(path, cause);
@@ -59,7 +63,7 @@ export class Store implements Journal, Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#db.close();
+    if (this.#db.isOpen) this.#db.close();
   }
 
   list(instance?: InstanceKey): readonly Attachment[] {
@@ -129,10 +133,6 @@ export class Store implements Journal, Disposable {
 
   forgetRequest(id: string): void {
     this.#run('DELETE FROM request WHERE id = ?', id);
-  }
-
-  forgetOpenRequests(): number {
-    return this.#run('DELETE FROM request WHERE state = ?', 'open');
   }
 
   allocation(instance: InstanceKey): Allocation | undefined {

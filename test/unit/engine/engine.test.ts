@@ -131,12 +131,17 @@ test('commands of one instance keep their order, those of others do not wait', a
 test('a failure that will not pass is the answer to the same request; one that may pass is tried again', async () => {
   using rig = makeRig();
   rig.host.addInstance('c1', 2_000_000);
-  const wrong = attach('c1', '/mnt/data', { requestId: 'r1', source: { kind: 'template', template: 'nope' } });
-  await assert.rejects(rig.engine.execute(wrong, never), e => isError(e, 'SV_TEMPLATE_NOT_FOUND'));
-  await assert.rejects(rig.engine.execute({ ...wrong, source: { kind: 'template', template: 'web' } }, never), e =>
-    isError(e, 'SV_TEMPLATE_NOT_FOUND'),
+  const wrong = attach('c1', '/proc/no', { requestId: 'r1' });
+  await assert.rejects(rig.engine.execute(wrong, never), e => isError(e, 'SV_TARGET_INVALID'));
+  await assert.rejects(rig.engine.execute({ ...wrong, target: '/mnt/data' }, never), e =>
+    isError(e, 'SV_TARGET_INVALID'),
   );
   assert.equal(rig.store.request('r1')?.result.state, 'failed');
+
+  const early = attach('c2', '/mnt/data', { requestId: 'r2' });
+  await assert.rejects(rig.engine.execute(early, never), e => isError(e, 'SV_INSTANCE_NOT_FOUND'));
+  rig.host.addInstance('c2', 3_000_000);
+  assert.equal((await rig.engine.execute(early, never)).changed, true);
 });
 
 test('every outcome is told once, in order: start, then end or error', async () => {

@@ -139,7 +139,7 @@ test('an attachment that died before its end was noted is finished, and one that
     const recovered = await rig.engine.recover({ dryRun: false, signal: never });
 
     assert.equal(recovered.attachments[0]?.did, did, step);
-    assert.equal(recovered.requests, 1);
+    assert.equal(rig.store.interrupted, 1);
     assert.equal(rig.store.list()[0]?.status.state, state);
     const { attachments } = await rig.engine.execute({ ...ATTACH, requestId: 'r1' }, never);
     assert.equal(attachments[0]?.status.state, 'attached');

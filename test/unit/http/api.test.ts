@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { isError } from '../../../src/errors.ts';
+import { parseApiRequest } from '../../../src/http/api.ts';
+
+const body = {
+  action: 'attach',
+  instance: { ref: 'c1' },
+  target: '/mnt',
+  source: { kind: 'template', template: 'web' },
+  readOnly: false,
+};
+
+test('a request of the right shape is taken', () => {
+  assert.deepEqual(parseApiRequest({ command: 'execute', body }), { command: 'execute', body, dryRun: false });
+});
+
+for (const [what, value, field] of [
+  ['not an object', 7, ''],
+  ['an unknown command', { command: 'rm -rf' }, 'command'],
+  ['no body', { command: 'execute' }, 'body'],
+  ['an unknown action', { command: 'execute', body: { ...body, action: 'explode' } }, 'body.action'],
+  ['a key too many', { command: 'execute', body: { ...body, sudo: true } }, 'body'],
+  ['a wrong type', { command: 'execute', body: { ...body, readOnly: 'yes' } }, 'body.readOnly'],
+  [
+    'a relative path',
+    { command: 'execute', body: { ...body, source: { kind: 'file', path: 'vol.raw' } } },
+    'body.source.path',
+  ],
+  ['no instance', { command: 'execute', body: { ...body, instance: { ref: '' } } }, 'body.instance.ref'],
+  ['a prototype', JSON.parse('{"command":"list","__proto__":{"x":1}}'), ''],
+  ['a negative count', { command: 'idmap.alloc', instance: 'c1', count: -1 }, 'count'],
+] as const)
+  test(`refuses ${what}, naming the field`, () => {
+    assert.throws(
+      () => parseApiRequest(value),
+      e => isError(e, 'SV_MESSAGE') && e.field === field && e.exit === 2,
+    );
+  });
