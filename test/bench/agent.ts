@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { Agent as HttpAgent, request } from 'node:http';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -24,10 +24,23 @@ export class Agent implements AsyncDisposable {
     this.#socketPath = socketPath;
   }
 
-  /** Ready when it answers; with a bus, when it is subscribed. @throws where it is not in time */
-  static async start(configFile: string, runDir: string, options: { bus: boolean }): Promise<Agent> {
+  /**
+   * Ready when it answers; with a bus, when it is subscribed. Started twice, so that the one that stays is loaded from the compile
+   * cache: what translates TypeScript stays in memory (30 MiB), and is not there in what is released.
+   * @throws where it is not in time
+   */
+  static async start(at: { configFile: string; runDir: string }, options: { bus: boolean }): Promise<Agent> {
+    {
+      await using _first = await Agent.#startOnce(at, options);
+    }
+    return await Agent.#startOnce(at, options);
+  }
+
+  static async #startOnce(at: { configFile: string; runDir: string }, options: { bus: boolean }): Promise<Agent> {
+    const { configFile, runDir } = at;
     const args = [MAIN, 'serve', '--config', configFile, ...(options.bus ? [] : ['--no-bus'])];
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const env = { ...process.env, NODE_COMPILE_CACHE: join(dirname(configFile), 'compile-cache') };
+    const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'ignore', 'pipe'] });
     let log = '';
     child.stderr.on('data', chunk => {
       log = (log + chunk).slice(-4000);

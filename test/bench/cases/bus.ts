@@ -37,8 +37,8 @@ export async function busCase(bench: Bench): Promise<readonly Row[]> {
   await using nova = new Publisher(rabbit.url);
   // Makes Nova's exchange, so that the agent finds it at its start.
   await nova.publish(note(randomUUID(), randomUUID()));
-  const { configFile, runDir } = writeConfig(workspace, pool, 'bus', { lxdSocket: lxd.socketPath, more });
-  await using agent = await Agent.start(configFile, runDir, { bus: true });
+  const at = writeConfig(workspace, pool, 'bus', { lxdSocket: lxd.socketPath, more });
+  await using agent = await Agent.start(at, { bus: true });
   await using ends = await Ends.listen(rabbit.url);
 
   const over: number[] = [];

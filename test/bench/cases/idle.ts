@@ -17,9 +17,9 @@ export async function idleCase(bench: Bench): Promise<readonly Row[]> {
   const lxd = await bench.lxd();
   await using rabbit = await startRabbit();
   const more = { bus: { listen: [rabbit.url], url: rabbit.url } };
-  const { configFile, runDir } = writeConfig(workspace, pool, 'idle', { lxdSocket: lxd.socketPath, more });
+  const at = writeConfig(workspace, pool, 'idle', { lxdSocket: lxd.socketPath, more });
   const template = await pool.template(FILES, 'ext4');
-  await using agent = await Agent.start(configFile, runDir, { bus: true });
+  await using agent = await Agent.start(at, { bus: true });
 
   const seconds = options.quick ? 10 : 30;
   await sleep(5000, undefined, { signal: workspace.signal }); // what it does once, after its start

@@ -1,6 +1,6 @@
 /** Many rounds of spawn and destroy by one agent: memory, descriptors, mounts and loop devices stay as they are. */
-import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hostState } from '../../rig/host.ts';
 import { Agent } from '../agent.ts';
 import { type Bench, clocked } from '../bench.ts';
 import { writeConfig } from '../host.ts';
@@ -13,15 +13,17 @@ const LANES = 4;
 const SETTLED_AFTER = 0.25;
 /** V8 breathes by some MiB; a leak of 1 KiB a round would be 15 MiB over 15,000. */
 const MIB_MORE_AT_MOST = 10;
+/** Connections that idle are closed after five seconds. */
+const SETTLE_MS = 7000;
 
 type Figures = { readonly mib: number; readonly descriptors: number; readonly mounts: number; readonly loops: number };
 
 export async function soakCase(bench: Bench): Promise<readonly Row[]> {
   const { workspace, pool, options } = bench;
   const lxd = await bench.lxd();
-  const { configFile, runDir } = writeConfig(workspace, pool, 'soak', { lxdSocket: lxd.socketPath });
+  const at = writeConfig(workspace, pool, 'soak', { lxdSocket: lxd.socketPath });
   const { name: template } = await pool.template(FILES, 'ext4');
-  await using agent = await Agent.start(configFile, runDir, { bus: false });
+  await using agent = await Agent.start(at, { bus: false });
   const rounds = async (from: number, to: number) => {
     const numbers = Array.from({ length: to - from }, (_, i) => from + i);
     await inBatches(numbers, LANES, async n => {
@@ -34,9 +36,9 @@ export async function soakCase(bench: Bench): Promise<readonly Row[]> {
   };
   const settled = Math.ceil(options.cycles * SETTLED_AFTER);
   await rounds(0, settled);
-  const before = await figures(agent);
+  const before = await figures(agent, workspace.dir);
   const ms = await clocked(() => rounds(settled, options.cycles));
-  const after = await figures(agent);
+  const after = await figures(agent, workspace.dir);
   const name = (what: string) => ({ case: `soak of ${options.cycles}: ${what}` });
   const count = options.cycles - settled;
   const more = (what: keyof Figures, unit: string, atMost: number): Row => {
@@ -53,16 +55,9 @@ export async function soakCase(bench: Bench): Promise<readonly Row[]> {
   ];
 }
 
-async function figures(agent: Agent): Promise<Figures> {
-  await sleep(2000); // connections that idle close, timers end
-  return { mib: agent.residentMiB, descriptors: agent.descriptors, mounts: mounts(), loops: loops() };
-}
-
-const mounts = (): number => readFileSync('/proc/self/mountinfo', 'utf8').split('\n').length - 1;
-
-/** Loop devices that stand for a file. */
-function loops(): number {
-  return readdirSync('/sys/block').filter(
-    name => name.startsWith('loop') && readdirSync(`/sys/block/${name}`).includes('loop'),
-  ).length;
+/** Mounts in every mount namespace and loop devices, of our own files: others may work on this machine. */
+async function figures(agent: Agent, directory: string): Promise<Figures> {
+  await sleep(SETTLE_MS);
+  const { mounts, loops } = hostState(directory);
+  return { mib: agent.residentMiB, descriptors: agent.descriptors, mounts: mounts.length, loops: loops.length };
 }
