@@ -18,7 +18,7 @@ export async function shiftvol(config: string, args: readonly string[], signal: 
 /** stdout of a program, with our own left out of its way. @throws with its last words where it fails */
 export async function output(file: string, args: readonly string[], signal: AbortSignal): Promise<string> {
   signal.throwIfAborted();
-  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   const kill = () => void child.kill('SIGTERM');
   signal.addEventListener('abort', kill, { once: true });
   try {
@@ -41,7 +41,6 @@ export async function startAgent(
   const log = openSync(options.log, 'a', 0o600);
   const child = spawn('setpriv', ['--pdeathsig', 'TERM', process.execPath, MAIN, 'serve', '--config', options.config], {
     stdio: ['ignore', log, log],
-    detached: true,
   });
   const agent: Agent = {
     pid: child.pid ?? 0,

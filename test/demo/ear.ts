@@ -14,10 +14,9 @@ export type Ear = AsyncDisposable & {
 
 /** Listens on each EXCHANGE/TOPIC with a queue of its own, so that nothing is taken from the agent. Ready when this resolves. */
 export async function openEar(url: string, topics: readonly string[]): Promise<Ear> {
-  const args = [LISTEN, '--url', url, '--pool', 'shiftvol-demo-ear', '--seconds', '86400'];
-  const child = spawn('/usr/bin/python3', [...args, ...topics.flatMap(t => ['--topic', t])], {
+  const args = ['/usr/bin/python3', LISTEN, '--url', url, '--pool', 'shiftvol-demo-ear', '--seconds', '86400'];
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...args, ...topics.flatMap(t => ['--topic', t])], {
     stdio: ['ignore', 'pipe', 'inherit'],
-    detached: true, // Ctrl-C is for the demo alone, which then ends it
   });
   const exited = new Promise<void>(resolve => child.once('exit', () => resolve()));
   const ready = Promise.withResolvers<void>();

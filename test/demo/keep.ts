@@ -8,7 +8,7 @@ import { IDS, TARGET, TEMPLATE } from './stage.ts';
 
 const EMIT = fileURLToPath(new URL('../rig/oslo/emit.py', import.meta.url));
 
-export async function waitKept({ show, stage, signal }: Scene): Promise<void> {
+export async function waitKept({ show, stage, signal }: Scene, goAlone: () => void): Promise<void> {
   const { work, config, lxd, rabbit, agentLog } = stage;
   const file = (sample: string) => {
     const path = join(work, `${sample}.json`);
@@ -30,8 +30,8 @@ export async function waitKept({ show, stage, signal }: Scene): Promise<void> {
     `/usr/bin/python3 ${EMIT} --url ${rabbit.url} < ${attach}`,
   ]);
   show.block('to end it', ['npm run demo -- --end']);
-  process.send?.('kept');
-  if (process.connected) process.disconnect();
+  await new Promise<void>(resolve => process.send?.('kept', undefined, undefined, () => resolve()));
+  goAlone();
   await new Promise<void>(resolve => {
     if (signal.aborted) resolve();
     signal.addEventListener('abort', () => resolve(), { once: true });

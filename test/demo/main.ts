@@ -29,7 +29,7 @@ import { novaNote } from './nova.ts';
 import { endAll, noteRunning } from './running.ts';
 import { makeShow, type Show } from './show.ts';
 import { IDS, makeWork, setUp } from './stage.ts';
-import { remains } from './sweep.ts';
+import { remains, sweep } from './sweep.ts';
 
 const HELP = `npm run demo [-- OPTION]
   --keep   leave it running, to play with
@@ -54,8 +54,9 @@ async function main(argv: readonly string[]): Promise<number> {
     await endAll(text => console.log(text));
     return 0;
   }
-  // What is kept has to outlive this terminal: it gets a session of its own, and this process waits until the curtain is up.
-  if (values.keep && process.send === undefined) return await inOwnSession(argv);
+  // A session of its own: Ctrl-C then reaches the demo alone, not each of the programs that it runs and cleans up with; and what is
+  // kept outlives this terminal.
+  if (process.send === undefined) return await inOwnSession(argv);
   return await perform(values);
 }
 
@@ -64,48 +65,53 @@ function done(action: () => void): number {
   return 0;
 }
 
-async function perform(options: Options): Promise<number> {
+async function perform({ keep, json }: Options): Promise<number> {
   const began = performance.now();
-  const show = makeShow(options);
+  const show = makeShow({ json });
   const stop = new AbortController();
-  const onSignal = () => {
+  const end = () => {
     if (!stop.signal.aborted) console.error('\n   ending: everything is taken away again');
     stop.abort();
   };
-  // Also the second Ctrl-C: cleaning up half way would leave things behind.
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal).on('SIGHUP', onSignal);
-  let work: string | undefined;
+  // Also the second Ctrl-C: cleaning up half way would leave things behind. Disconnected: whoever started us is gone.
+  process.on('SIGINT', end).on('SIGTERM', end).on('SIGHUP', end).on('disconnect', end);
+  const goAlone = () => {
+    process.off('disconnect', end);
+    if (process.connected) process.disconnect();
+  };
+  const work = makeWork();
   try {
     show.title('shiftvol: from a message on the bus to a volume inside a running container');
-    await play(show, options, stop.signal, path => {
-      work = path;
-    });
+    await using scope = new AsyncDisposableStack();
+    scope.defer(() => sweep(work)); // the last thing: when all that works in it has ended
+    scope.use(noteRunning(work));
+    await play({ show, work, scope, signal: stop.signal }, keep ? goAlone : undefined);
   } catch (error) {
-    if (!stop.signal.aborted) throw error;
+    if (error !== stop.signal.reason) throw error;
+  } finally {
+    goAlone();
   }
-  const left = work === undefined ? [] : remains(work);
+  const left = remains(work);
   if (left.length > 0) throw new Error(`Left over: ${left.join(', ')}`);
   show.done(
     'agent, container, LXD, RabbitMQ, pool and files are gone; nothing is left on this host',
     performance.now() - began,
   );
-  return stop.signal.aborted && !options.keep ? 128 + constants.signals.SIGINT : 0;
+  return stop.signal.aborted && !keep ? 128 + constants.signals.SIGINT : 0;
 }
 
-async function play(
-  show: Show,
-  options: Options,
-  signal: AbortSignal,
-  noteWork: (work: string) => void,
-): Promise<void> {
-  await using scope = new AsyncDisposableStack();
+type Theatre = {
+  readonly show: Show;
+  readonly work: string;
+  readonly scope: AsyncDisposableStack;
+  readonly signal: AbortSignal;
+};
 
+/** `goAlone`: instead of the last acts everything is left standing, and nobody waits for this process any more. */
+async function play({ show, work, scope, signal }: Theatre, goAlone: (() => void) | undefined): Promise<void> {
   show.act('The stage');
   ensurePackages('demo', { quiet: true });
   show.done('packages are there');
-  const work = makeWork(scope);
-  noteWork(work);
-  scope.use(noteRunning(work));
   const stage = await setUp(show, work, scope, signal);
 
   show.act(`A template with ${FILES.toLocaleString('en')} files`);
@@ -139,7 +145,7 @@ async function play(
   show.act('The same job by chown');
   await theOldWay(scene, attached, base);
 
-  if (options.keep) await waitKept(scene);
+  if (goAlone) await waitKept(scene, goAlone);
   else {
     show.act('Nova says: detach, and then: the instance is deleted');
     await detachByNova(scene);

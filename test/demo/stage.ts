@@ -6,7 +6,6 @@ import { type Rabbit, startRabbit } from '../rig/rabbit.ts';
 import { shiftvol } from './agent.ts';
 import type { Ids } from './nova.ts';
 import type { Show } from './show.ts';
-import { sweep } from './sweep.ts';
 
 /** On a disk, also where /tmp is memory. */
 const BASE = '/var/tmp';
@@ -31,10 +30,8 @@ export type Stage = {
   readonly lxd: Lxd;
 };
 
-/** The directory; it goes, with whatever is mounted in it, when all else has ended. */
-export function makeWork(scope: AsyncDisposableStack): string {
+export function makeWork(): string {
   const work = mkdtempSync(join(BASE, 'shiftvol-demo-'));
-  scope.defer(() => sweep(work));
   chmodSync(work, 0o711); // containers' own users walk through it to their root file system
   return work;
 }
