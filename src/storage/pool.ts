@@ -132,18 +132,7 @@ export function planGrowth(paths: PoolPaths, sizeBytes: number): void {
 
 /** Unmounts and deletes an image that holds no template and no snapshot. @throws SV_POOL_NOT_FOUND; SV_BUSY: not empty, or in use */
 export async function removePool(paths: PoolPaths): Promise<void> {
-  const image = poolImage(paths.stateDir);
-  if (!existsSync(image)) throw noImage(image);
-  await ensurePool(paths);
-  const { templates, snapshots } = poolStatus(paths);
-  if (templates + snapshots > 0)
-    throw new ShiftvolError(
-      'SV_BUSY',
-      `Cannot remove the pool: it holds ${templates} templates and ${snapshots} snapshots`,
-      {
-        remedy: 'destroy the attachments and remove the templates first',
-      },
-    );
+  const { image } = await planPoolRemoval(paths);
   try {
     await umount2Async(paths.poolDir, { lazy: false });
   } catch (error) {
@@ -157,6 +146,20 @@ export async function removePool(paths: PoolPaths): Promise<void> {
     });
   unlinkSync(image);
   rmdirSync(paths.poolDir);
+}
+
+/** What `removePool` would refuse; mounts the pool to look into it. */
+export async function planPoolRemoval(paths: PoolPaths): Promise<{ readonly image: string }> {
+  const image = poolImage(paths.stateDir);
+  if (!existsSync(image)) throw noImage(image);
+  await ensurePool(paths);
+  const { templates, snapshots } = poolStatus(paths);
+  if (templates + snapshots === 0) return { image };
+  throw new ShiftvolError(
+    'SV_BUSY',
+    `Cannot remove the pool: it holds ${templates} templates and ${snapshots} snapshots`,
+    { remedy: 'destroy the attachments and remove the templates first' },
+  );
 }
 
 /** Built without a path, seen only when its root is closed to everybody else. */

@@ -138,6 +138,7 @@ async function copyChunks(
     if (!chunk.equals(ZEROS.subarray(0, wanted))) await writeAll(to, chunk, at);
     options.onProgress(at + wanted, sizeBytes);
   }
+  options.onProgress(sizeBytes, sizeBytes);
 }
 
 /** Which chunks of a file are no holes; all of them where nobody says. */

@@ -50,6 +50,7 @@ export async function fillFileSystem(
     takeRoot(mount.fd, options.idBase);
     if (options.idBase > 0) showFromZero(mount.fd, options.idBase);
     await copyTree(source, mount.fd, options);
+    options.onProgress(options.contents.streamBytes, options.contents.streamBytes);
     devices = await dropDevices(mount.fd, options.signal);
     // The source's own root may belong to anybody; the attach wants to see the base there.
     chownSync(rootOf(mount.fd), 0, 0);

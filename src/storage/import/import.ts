@@ -1,7 +1,7 @@
 /** `template import`: from a directory, tar, image, device or URL to a clean, read-only template. */
 
 import { createHash } from 'node:crypto';
-import { chmodSync, constants, fsyncSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, constants, fsyncSync, mkdirSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import type { Template } from '../../engine/ports.ts';
 import { ShiftvolError } from '../../errors.ts';
 import { open } from '../../kernel/fd.ts';
@@ -75,7 +75,7 @@ export async function importTemplate(
   const { signal, onProgress } = options;
   templateName(request.name);
   planImport(pool, request);
-  checkPool(pool.poolDir);
+  preparePool(pool.poolDir);
   const at = layout(pool.poolDir);
   using staging = await openStaging(at, request.name, signal);
   const job: Job = { request, staging, signal, progress: stage => (done, total) => onProgress?.(stage, done, total) };
@@ -99,6 +99,17 @@ export async function importTemplate(
   const immutable = setImmutable(image, true);
   await staging.publish(templateText(template), signal);
   return { template, immutable, deviceNodes: clean.deviceNodes, dropped: made };
+}
+
+/** On a file system that can share extents a pool is nothing but its directory. */
+function preparePool(poolDir: string): void {
+  const made = mkdirSync(poolDir, { recursive: true, mode: 0o700 });
+  try {
+    checkPool(poolDir);
+  } catch (error) {
+    if (made !== undefined) rmdirSync(poolDir);
+    throw error;
+  }
 }
 
 /** A URL becomes a file of the staging directory first: what is looked at is then what is used. */
