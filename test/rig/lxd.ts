@@ -195,8 +195,15 @@ export class Lxd implements AsyncDisposable {
     await this.create(name, { ...own, ...config }, { ...options, image: 'stub' });
   }
 
-  start(name: string, options: InProject = {}): Promise<void> {
-    return this.#state(name, options, { action: 'start', timeout: 30 });
+  /** @throws with LXC's own log, since LXD's words are "exit status 1" */
+  async start(name: string, options: InProject = {}): Promise<void> {
+    try {
+      await this.#state(name, options, { action: 'start', timeout: 30 });
+    } catch (cause) {
+      const container = options.project === undefined ? name : `${options.project}_${name}`;
+      const log = await readFile(join(this.dir, 'logs', container, 'lxc.log'), 'utf8').catch(() => '');
+      throw new Error(`${cause instanceof Error ? cause.message : cause}\n${log}`, { cause });
+    }
   }
 
   /** At once: processes inside get SIGKILL. */

@@ -1,56 +1,73 @@
 /**
  * The runtime wants a range of root's in /etc/subuid and /etc/subgid, and shiftvol one of its own in that. Added where they are missing,
- * and taken out by the last one who needs them.
+ * and exactly what was added is taken out by the last one who needs it.
  */
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { isNodeErrno } from '../../src/kernel/errno.ts';
+import { closeSync, existsSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tryFlock } from '../../src/kernel/flock.ts';
 
 const FILES = ['/etc/subuid', '/etc/subgid'] as const;
 const ENTRIES = ['root:100000:10000001', 'shiftvol:1048576:8388608'] as const;
-/** One empty file for each user of the entries that we added: several test files run at once. */
-const USERS = '/run/shiftvol-rig-subuid';
+const STATE = '/run/shiftvol-rig-subids.json';
+const LOCK = '/run/shiftvol-rig-subids.lock';
+
+type Added = { readonly file: string; readonly entry: string };
+/** Who needs the entries, as `pid-random`, and what all of them together added. Several test files run at once. */
+type State = { readonly users: readonly string[]; readonly added: readonly Added[] };
 
 export function needSubids(): Disposable {
-  const missing = FILES.flatMap(file =>
-    ENTRIES.filter(entry => !read(file).some(line => line.startsWith(entry.slice(0, entry.indexOf(':') + 1)))).map(
-      entry => ({
-        file,
-        entry,
-      }),
-    ),
-  );
-  if (missing.length === 0 && !existsSync(USERS)) return { [Symbol.dispose]() {} };
-
-  mkdirSync(USERS, { recursive: true, mode: 0o700 });
   const me = `${process.pid}-${Math.random().toString(36).slice(2)}`;
-  writeFileSync(`${USERS}/${me}`, '');
-  for (const { file, entry } of missing) write(file, [...read(file), entry]);
-  return { [Symbol.dispose]: () => leave(me) };
+  locked(() => {
+    const { users, added } = readState();
+    const missing = FILES.flatMap(file => ENTRIES.filter(entry => !has(file, entry)).map(entry => ({ file, entry })));
+    // What will be done first, so that the next one knows it whatever happens to us.
+    writeState({ users: [...users, me], added: [...added, ...missing] });
+    for (const { file, entry } of missing) write(file, [...read(file), entry]);
+  });
+  return { [Symbol.dispose]: () => locked(() => leave(me)) };
 }
 
 function leave(me: string): void {
-  for (const user of readdirSync(USERS))
-    if (user === me || !existsSync(`/proc/${user.split('-')[0]}`)) rmSync(`${USERS}/${user}`, { force: true });
-  try {
-    rmdirSync(USERS);
-  } catch (error) {
-    if (isNodeErrno(error, 'ENOTEMPTY', 'ENOENT')) return;
-    throw error;
+  const { users, added } = readState();
+  const left = users.filter(user => user !== me && existsSync(`/proc/${user.split('-')[0]}`));
+  if (left.length > 0) {
+    writeState({ users: left, added });
+    return;
   }
-  for (const file of FILES)
-    write(
-      file,
-      read(file).filter(line => !ENTRIES.some(entry => entry === line)),
-    );
+  for (const file of FILES) {
+    const ours = added.filter(a => a.file === file).map(a => a.entry);
+    if (ours.length > 0)
+      write(
+        file,
+        read(file).filter(line => !ours.includes(line)),
+      );
+  }
+  rmSync(STATE, { force: true });
+}
+
+function has(file: string, entry: string): boolean {
+  const owner = entry.slice(0, entry.indexOf(':') + 1);
+  return read(file).some(line => line.startsWith(owner));
+}
+
+/** The lock's file stays: who removed it would let two in. */
+function locked(work: () => void): void {
+  const fd = openSync(LOCK, 'a', 0o600);
+  try {
+    const pause = new Int32Array(new SharedArrayBuffer(4));
+    while (!tryFlock(fd, LOCK)) Atomics.wait(pause, 0, 0, 5);
+    work();
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function readState(): State {
+  return existsSync(STATE) ? JSON.parse(readFileSync(STATE, 'utf8')) : { users: [], added: [] };
+}
+
+function writeState(state: State): void {
+  writeFileSync(`${STATE}.next`, JSON.stringify(state));
+  renameSync(`${STATE}.next`, STATE);
 }
 
 function read(file: string): string[] {

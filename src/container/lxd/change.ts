@@ -1,4 +1,7 @@
-/** Adding and removing a disk device: look at the present state, change it if it is still that, wait. */
+/**
+ * Adding and removing a disk device: look at the present state, change it if it is still that, wait. A change that was sent is waited
+ * for (some 20 ms) whatever the signal says: LXD goes on with it, and a removal that follows must find what it has to remove.
+ */
 import { posix } from 'node:path';
 import { ShiftvolError } from '../../errors.ts';
 import type { LxdClient } from './client.ts';
@@ -26,7 +29,6 @@ export async function addOnce(
   device: NewDevice,
   pid: number | undefined,
 ): Promise<void> {
-  const { client, signal } = context;
   const { instance, etag } = await getInstance(context, place);
   const wanted = lxdDevice(device);
   const present = instance.devices[device.name];
@@ -34,11 +36,10 @@ export async function addOnce(
   requireFree(instance, device, present);
   await requirePlaceInside(context, place, device.target, pid);
   try {
-    await client.change('PATCH', instancePath(place.project, place.name), {
+    await context.client.change('PATCH', instancePath(place.project, place.name), {
       // LXD takes a PATCH without a description as one that empties it.
       body: { description: instance.description, devices: { [device.name]: wanted } },
       etag,
-      signal,
     });
   } catch (error) {
     if (error instanceof LxdError && error.status >= 400) await takeBack(context, place, device);
@@ -48,15 +49,13 @@ export async function addOnce(
 
 /** One try. No such device, and no such instance, is success. */
 export async function removeOnce(context: Context, place: Place, name: string): Promise<void> {
-  const { client, signal } = context;
   try {
     const { instance, etag } = await getInstance(context, place);
     if (!(name in instance.devices)) return;
     const { [name]: _, ...devices } = instance.devices;
-    await client.change('PUT', instancePath(place.project, place.name), {
+    await context.client.change('PUT', instancePath(place.project, place.name), {
       body: { ...instance.writable, devices },
       etag,
-      signal,
     });
   } catch (error) {
     if (isGone(error)) return;
@@ -135,11 +134,12 @@ function ancestors(path: string): readonly string[] {
 }
 
 /** LXD undoes what it could not do (5.0.2 does, tried); should a version leave the device in the configuration, it goes. */
-async function takeBack(context: Context, place: Place, device: NewDevice): Promise<void> {
+async function takeBack({ client, proc }: Context, place: Place, device: NewDevice): Promise<void> {
+  const regardless = { client, proc };
   try {
-    const { instance } = await getInstance(context, place);
+    const { instance } = await getInstance(regardless, place);
     const left = instance.devices[device.name];
-    if (left && sameDevice(left, lxdDevice(device))) await removeOnce(context, place, device.name);
+    if (left && sameDevice(left, lxdDevice(device))) await removeOnce(regardless, place, device.name);
   } catch (error) {
     if (!isGone(error)) throw error;
   }

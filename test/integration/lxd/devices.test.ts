@@ -1,35 +1,38 @@
 import assert from 'node:assert/strict';
 import { readFileSync, renameSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { LxdRuntime } from '../../../src/container/lxd/runtime.ts';
 import type { Instance } from '../../../src/engine/ports.ts';
 import { isError } from '../../../src/errors.ts';
 import { type Lxd, startLxd } from '../../rig/lxd.ts';
-import { type MappedDir, mappedDir } from './mapped.ts';
+import { type MappedDir, mappedDir, mountsAt } from './mapped.ts';
 
-const mounts = () => readFileSync('/proc/self/mountinfo', 'utf8');
-const pristine = mounts();
+/** One range for both containers, far up in root's: other tests look for free ids at the same time. */
+const BASE = 9_700_000;
+const own = { 'security.idmap.base': String(BASE), 'security.idmap.size': '65536' };
 
 let lxd: Lxd;
 let runtime: LxdRuntime;
 let volume: MappedDir;
-let mountsBefore: string;
+let mountsBefore: readonly string[];
+const mounts = () => mountsAt(lxd.dir, dirname(volume.path));
 let c1: Instance;
 before(async () => {
   lxd = await startLxd();
   runtime = new LxdRuntime({ configured: lxd.socketPath });
-  volume = mappedDir(100000);
-  await lxd.launch('c1');
-  await lxd.launch('c2');
+  volume = mappedDir(BASE);
+  await lxd.launch('c1', own);
+  await lxd.launch('c2', own);
   c1 = await found('c1');
   mountsBefore = mounts();
 });
-beforeEach(() => assert.equal(mounts(), mountsBefore, 'LXD left mounts behind on the host'));
+beforeEach(() => assert.deepEqual(mounts(), mountsBefore, 'LXD left mounts behind on the host'));
 after(async () => {
   runtime[Symbol.dispose]();
   await lxd[Symbol.asyncDispose]();
   volume[Symbol.dispose]();
-  assert.equal(mounts(), pristine);
+  assert.deepEqual(mounts(), []);
 });
 
 const found = async (ref: string): Promise<Instance> => {

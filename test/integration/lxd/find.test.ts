@@ -7,6 +7,10 @@ import type { Idmap } from '../../../src/idmap/idmap.ts';
 import { type Lxd, startLxd } from '../../rig/lxd.ts';
 
 const UUID = '6f70a4a5-1c2b-4c5d-8e9f-0a1b2c3d4e5f';
+/** Far up in root's range: other tests look for free ids at the same time. */
+const BASE = 9_800_000;
+const own = { 'security.idmap.isolated': 'true', 'security.idmap.base': String(BASE), 'security.idmap.size': '65536' };
+const wide = { 'security.idmap.isolated': 'false' };
 const NAMED = 'deadbeef-0000-4000-8000-000000000001';
 
 let lxd: Lxd;
@@ -16,7 +20,8 @@ before(async () => {
   runtime = new LxdRuntime({ configured: lxd.socketPath });
   await lxd.createProject('p1');
   await lxd.createProject('p2');
-  await lxd.launch('c1', { 'user.nova_uuid': UUID });
+  await lxd.launch('c1', { ...own, 'user.nova_uuid': UUID });
+  await lxd.create('wide', wide);
   await lxd.create(NAMED);
   await lxd.create('instance-0000001a', { 'user.nova_uuid': UUID.replace('6f', '7f') });
   await lxd.launch('only', {}, { project: 'p1' });
@@ -44,7 +49,7 @@ test('a running container is found by name, with its uuid as key, its init and t
   assert.equal(c1.project, 'default');
   assert.equal(c1.running, true);
   assert.equal(c1.pid, await lxd.initPid('c1'));
-  assert.deepEqual(host(c1.idmap), ['uid 0 100000 10000001', 'gid 0 100000 10000001']);
+  assert.deepEqual(host(c1.idmap), [`uid 0 ${BASE} 65536`, `gid 0 ${BASE} 65536`]);
 });
 
 test('Nova’s uuid finds a container by user.nova_uuid and by its name, in either case', async () => {
@@ -108,12 +113,12 @@ test('a uuid that went to another container is found there', async () => {
 });
 
 test('a stopped container has the map that LXD will give it: its own range where it is isolated', async () => {
-  await lxd.create('iso', { 'security.idmap.isolated': 'true', 'security.idmap.base': '400000' });
+  await lxd.create('iso', { ...own, 'security.idmap.base': '9900000' });
   const iso = await found('iso');
 
   assert.equal(iso.running, false);
   assert.equal(iso.pid, undefined);
-  assert.deepEqual(host(iso.idmap), ['uid 0 400000 65536', 'gid 0 400000 65536']);
+  assert.deepEqual(host(iso.idmap), ['uid 0 9900000 65536', 'gid 0 9900000 65536']);
 
   await lxd.start('iso');
   assert.deepEqual((await found('iso')).idmap, iso.idmap);
@@ -122,7 +127,7 @@ test('a stopped container has the map that LXD will give it: its own range where
 });
 
 test('a map that shares an id with the host is read as LXD has it', async () => {
-  await lxd.create('holes', { 'raw.idmap': 'both 1000 1000' });
+  await lxd.create('holes', { ...wide, 'raw.idmap': 'both 1000 1000' });
 
   const { idmap } = await found('holes');
 
@@ -151,9 +156,10 @@ test('a privileged container is refused with what to do about it', async () => {
 test('used ranges are those of every container in every project, with who has them', async () => {
   const used = await runtime.usedRanges();
 
-  assert.ok(used.some(r => r.kind === 'uid' && r.start === 100000 && r.owner === 'LXD container "c1"'));
+  assert.ok(used.some(r => r.kind === 'uid' && r.start === BASE && r.owner === 'LXD container "c1"'));
+  assert.ok(used.some(r => r.kind === 'gid' && r.count === 10000001 && r.owner === 'LXD container "wide"'));
   assert.ok(
-    used.some(r => r.kind === 'gid' && r.count === 10000001 && r.owner === 'LXD container "only" in project "p1"'),
+    used.some(r => r.kind === 'gid' && r.count === 65536 && r.owner === 'LXD container "only" in project "p1"'),
   );
 });
 

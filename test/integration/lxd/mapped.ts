@@ -1,6 +1,6 @@
 /** A directory of the host mounted a second time with a map, as the mount code does it with a volume. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { mountSetIdmap, moveMount, openTreeClone, umount2 } from '../../../src/kernel/mount.ts';
 import { createUserNamespace } from '../../../src/kernel/userns.ts';
@@ -32,4 +32,10 @@ export function mappedDir(hostStart: number): MappedDir {
       rmSync(dir, { recursive: true });
     },
   };
+}
+
+/** The host's mounts that have one of these paths in them: other tests mount and unmount at the same time. */
+export function mountsAt(...paths: readonly string[]): readonly string[] {
+  const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  return lines.filter(line => paths.some(path => line.includes(path)));
 }
