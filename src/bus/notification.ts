@@ -24,9 +24,14 @@ export function notificationOf({ id, event }: OutboxEntry): OutgoingNotification
     priority: priority.toUpperCase(),
     timestamp: timestamp(event.at),
     payload: payload(event),
-    _context_request_id: event.requestId?.split('/').at(-1) ?? null,
+    _context_request_id: contextOf(event.requestId),
   });
   return { ...body, priority, messageId };
+}
+
+/** The id that OpenStack knows: ours is `attach/INSTANCE/VOLUME/req-…`, for a later try with `#1` behind it. */
+function contextOf(requestId: string | undefined): string | null {
+  return requestId?.split('/').at(-1)?.replace(/#\d+$/, '') ?? null;
 }
 
 function payload(event: AttachmentEvent) {

@@ -1,6 +1,7 @@
 /** Where messages go that this host does not keep: the dead letters, and the queue of those that come back later. */
 import type { ConsumeMessage } from 'amqplib';
 import type { BusConfig } from '../config/schema.ts';
+import { CODES, type Code } from '../errors.ts';
 import { BusChannel, type PublishProperties, textHeaders } from './channel.ts';
 import type { Session } from './connection.ts';
 import type { QueueNames } from './topology.ts';
@@ -24,10 +25,13 @@ export type Passage = {
   readonly firstSeenMs: number;
   readonly exchange: string;
   readonly key: string;
+  /** Why it was put aside last. */
+  readonly code?: Code;
 };
 
 export function passageOf(message: ConsumeMessage): Passage {
   const headers = textHeaders(message);
+  const code = headers[HEADER.code];
   const number = (text: string | undefined) =>
     text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
   return {
@@ -35,8 +39,11 @@ export function passageOf(message: ConsumeMessage): Passage {
     firstSeenMs: number(headers[HEADER.firstSeen]) ?? Date.now(),
     exchange: headers[HEADER.exchange] ?? message.fields.exchange,
     key: headers[HEADER.key] ?? message.fields.routingKey,
+    ...(isCode(code) ? { code } : {}),
   };
 }
+
+const isCode = (text: string | undefined): text is Code => text !== undefined && Object.hasOwn(CODES, text);
 
 export type Why = { readonly code: string; readonly reason: string };
 

@@ -2,8 +2,9 @@
 import type { Config } from '../config/schema.ts';
 import { ShiftvolError } from '../errors.ts';
 import { keepConnected } from './connection.ts';
-import { Consumer, type Handler } from './consumer.ts';
+import { type Backlog, Consumer } from './consumer.ts';
 import type { Counters } from './counters.ts';
+import type { Handler } from './intake.ts';
 import type { Log } from './log.ts';
 import type { Outbox } from './outbox.ts';
 import { Publisher } from './publisher.ts';
@@ -26,7 +27,10 @@ export type ListenStatus = {
   readonly queue: string;
   readonly subscribed: boolean;
   readonly exchanges: Readonly<Record<string, BindingState>>;
+  /** Messages that are worked on now. */
   readonly working: number;
+  /** Messages in our queue that nobody has yet, and in the dead letters; null before the first look. */
+  readonly backlog: Backlog | null;
   readonly counters: Counters;
 };
 export type BusStatus = {
@@ -53,10 +57,17 @@ export class BusService implements AsyncDisposable {
     this.#publisher = new Publisher(config.bus, outbox, log);
   }
 
-  /** Begins, and returns at once: a broker that is away is waited for. Ends when `signal` is aborted, or this is disposed of. Once only. */
+  /**
+   * Begins, and returns at once: a broker that is away is waited for. Ends when this is disposed of, or `signal` is aborted: then
+   * handlers are told to stop at once. Once only.
+   */
   start(signal?: AbortSignal): this {
     if (this.#running) throw new ShiftvolError('SV_INTERNAL', 'Cannot start the bus: it was started already');
     const stop = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
+    const cut = () => {
+      for (const { consumer } of this.#consumers) consumer.cut();
+    };
+    signal?.addEventListener('abort', cut, { once: true });
     const { bus, host } = this.#config;
     const loops = this.#consumers.map(({ url, consumer }) =>
       keepConnected(url, bus, `shiftvol:${host}:listen`, session => consumer.run(session, stop), this.#log, stop),
@@ -76,6 +87,7 @@ export class BusService implements AsyncDisposable {
       subscribed: consumer.subscribed,
       exchanges: Object.fromEntries(consumer.exchanges),
       working: consumer.working,
+      backlog: consumer.backlog ?? null,
       counters: consumer.counters,
     }));
     const configured = listen.length > 0 || this.#config.bus.url !== null;
@@ -88,7 +100,7 @@ export class BusService implements AsyncDisposable {
     };
   }
 
-  /** Takes no new messages, tells handlers to stop, settles what can be, tells what is in the outbox, and closes. */
+  /** Takes no new messages, waits for the handlers (30 s, then they are told to stop), tells what is in the outbox, and closes. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#running;

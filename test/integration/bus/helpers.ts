@@ -43,6 +43,7 @@ export function startBus(
   config: Config,
   handle: (command: Command, signal: AbortSignal) => Promise<void>,
   outbox: Outbox = new MemoryOutbox(),
+  signal?: AbortSignal,
 ) {
   const lines: Line[] = [];
   const at =
@@ -50,7 +51,7 @@ export function startBus(
     (message: string, fields: object = {}) =>
       lines.push({ level, message, fields });
   const log = { info: at('info'), warn: at('warn'), error: at('error'), debug: at('debug') };
-  const bus = new BusService({ config, handle, outbox, log }).start();
+  const bus = new BusService({ config, handle, outbox, log }).start(signal);
   return {
     bus,
     lines,

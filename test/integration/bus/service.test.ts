@@ -169,8 +169,10 @@ test('what cannot be handled is a dead letter with its reason as text, and nothi
 
 test('what may go well later comes back after a while, at most so often, and then is a dead letter', async () => {
   const tries = new Map<string, number>();
+  const requests = new Set<string>();
   const cfg = config();
-  await using service = startBus(cfg, async ({ instance: { ref } }) => {
+  await using service = startBus(cfg, async ({ instance: { ref }, requestId }) => {
+    requests.add(String(requestId).split('req-')[1] ?? '');
     const n = (tries.get(ref) ?? 0) + 1;
     tries.set(ref, n);
     if (ref === uuid(1) && n < 3) throw new ShiftvolError('SV_BUSY', 'busy');
@@ -183,6 +185,8 @@ test('what may go well later comes back after a while, at most so often, and the
   await until('buried', () => service.status.counters.dead === 1);
 
   assert.deepEqual([tries.get(uuid(1)), tries.get(uuid(2))], [3, 4]);
+  // What was final under its request id is another request; what may pass is the same.
+  assert.deepEqual([...requests].sort(), ['1', '2', '2#1', '2#2', '2#3']);
   const [dead] = await getAll(channel, cfg.bus.deadLetter.queue);
   assert.equal(dead?.properties.headers?.['x-shiftvol-code'], 'SV_INSTANCE_NOT_FOUND');
   assert.equal(dead?.properties.headers?.['x-shiftvol-attempt'], '3');
@@ -234,7 +238,7 @@ test('a queue that is deleted under us is declared and bound again', async () =>
   const queue = service.status.queue;
 
   await channel.deleteQueue(queue);
-  await until('noticed', () => service.lines.some(l => l.message.startsWith('the queue was taken away')));
+  await until('noticed', () => service.lines.some(l => JSON.stringify(l.fields).includes('the queue was taken away')));
   await until('subscribed', () => service.status.subscribed);
   channel.publish('nova', 'versioned_notifications.info', bodyOf(attachNote(1)), JSON_PROPERTIES);
   await until('handled', () => commands.length === 1);
@@ -326,24 +330,54 @@ test('results are told even though their exchange was deleted meanwhile', async 
   await until('told', async () => outbox.pending(1).length === 0 && (await depth('results.kept')) === 1);
 });
 
-test('a stop lets handlers end, and what was cancelled stays in the queue', async () => {
+test('a stop waits for handlers and leaves nothing unsettled; one that is cut leaves its message in the queue', async () => {
   const cfg = config();
-  const started = Promise.withResolvers<void>();
+  const publish = (n: number) =>
+    channel.publish('nova', 'versioned_notifications.info', bodyOf(attachNote(n)), JSON_PROPERTIES);
   {
-    await using service = startBus(cfg, async ({ instance }, signal) => {
-      started.resolve();
-      await sleep(instance.ref === uuid(1) ? 300 : 60_000, undefined, instance.ref === uuid(1) ? {} : { signal });
-    });
+    await using service = startBus(cfg, () => sleep(300));
     await until('listening', () => service.status.subscribed && service.status.exchanges['nova'] === 'bound');
-    for (const n of [1, 2])
-      channel.publish('nova', 'versioned_notifications.info', bodyOf(attachNote(n)), JSON_PROPERTIES);
-    await started.promise;
-    await until('both', () => service.status.working === 2);
+    publish(1);
+    await until('working', () => service.status.working === 1);
   }
+  assert.equal((await getAll(channel, `test.${queues}.node1`)).length, 0);
+
+  const work = new AbortController();
+  const service = startBus(cfg, (_, signal) => sleep(60_000, undefined, { signal }), undefined, work.signal);
+  await until('listening', () => service.status.subscribed && service.status.exchanges['nova'] === 'bound');
+  publish(2);
+  await until('working', () => service.status.working === 1);
+  work.abort();
+  await service[Symbol.asyncDispose]();
 
   const left = await getAll(channel, `test.${queues}.node1`);
-  assert.equal(left.length, 1);
-  assert.ok(String(left[0]?.content).includes(uuid(2)));
+  assert.deepEqual(
+    left.map(m => String(m.content).includes(uuid(2))),
+    [true],
+  );
+});
+
+test('a message that comes again and again without an outcome is a dead letter in the end', async () => {
+  const cfg = config({ reconnect: { min_ms: 10 } });
+  await using service = startBus(cfg, async () => {
+    throw new ShiftvolError('SV_CANCELLED', 'Cancelled');
+  });
+  await until('listening', () => service.status.subscribed && service.status.exchanges['nova'] === 'bound');
+
+  channel.publish('nova', 'versioned_notifications.info', bodyOf(attachNote(1)), JSON_PROPERTIES);
+  await until('buried', () => service.status.counters.dead === 1);
+
+  const [dead] = await getAll(channel, cfg.bus.deadLetter.queue);
+  assert.match(String(dead?.properties.headers?.['x-shiftvol-reason']), /^came more than 20 times/);
+});
+
+test('a message that Python compressed is read', async () => {
+  const commands: Command[] = [];
+  await using service = startBus(config(), async c => void commands.push(c));
+  await until('listening', () => service.status.subscribed && service.status.exchanges['nova'] === 'bound');
+
+  await emit(`${rabbit.url}?kombu_compression=gzip`, [attachNote(1)]);
+  await until('handled', () => commands.length === 1);
 });
 
 test('no secret and no payload is in the log', async () => {
@@ -369,7 +403,7 @@ test('no secret and no payload is in the log', async () => {
 test('every code that a handler may throw has an outcome, and the consumer lives on', async () => {
   const codes = Object.keys(CODES).filter(c => c !== 'SV_CANCELLED');
   await using service = startBus(config({ retry: { delay_ms: 50, attempts: 1 } }), async ({ requestId }) => {
-    const code = codes[Number(requestId?.split('req-')[1])];
+    const code = codes[Number.parseInt(requestId?.split('req-')[1] ?? '', 10)];
     const known = Object.keys(CODES).find((c): c is keyof typeof CODES => c === code);
     if (known) throw new ShiftvolError(known, known);
   });

@@ -1,0 +1,229 @@
+/**
+ * What is done with one message. It is acknowledged when its outcome is known and kept: carried out (the journal has it), not for us, given
+ * to the dead letters, or put aside for later. None waits behind another.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ConsumeMessage } from 'amqplib';
+import type { Config } from '../config/schema.ts';
+import type { Command } from '../engine/model.ts';
+import { CODES, isError } from '../errors.ts';
+import { uniqueId } from '../events/notification.ts';
+import { type Translation, type Translator, translator } from '../events/translate.ts';
+import type { BusChannel } from './channel.ts';
+import { reason } from './connection.ts';
+import { type Counters, newCounters } from './counters.ts';
+import { decode } from './envelope.ts';
+import type { Log } from './log.ts';
+import { type Outlet, type Passage, passageOf, type Why } from './outlet.ts';
+import { Recent } from './recent.ts';
+import { judge, reasonText } from './verdict.ts';
+
+/** Carries a command out; see BusServiceOptions.handle. */
+export type Handler = (command: Command, signal: AbortSignal) => Promise<void>;
+
+/** Where a message came from, and how to be rid of it. */
+export type Desk = { readonly channel: BusChannel; readonly outlet: Outlet; readonly stop: AbortSignal };
+
+type Told = Extract<Translation, { kind: 'command' }>;
+type Read = { readonly translation: Translation; readonly id?: string | undefined };
+
+/** Messages that are remembered, to know them again. */
+const WINDOW = 10_000;
+/** A message that came this often without an outcome may be what kills us. */
+const MAX_DELIVERIES = 20;
+
+export class Intake {
+  readonly counters: Counters = newCounters();
+  readonly #config: Config['bus'];
+  readonly #handle: Handler;
+  readonly #log: Log;
+  readonly #translate: Translator;
+  readonly #cut = new AbortController();
+  /** Outcome of commands by the message's id; a redelivery or a second topic waits for the first one. */
+  readonly #known = new Recent<Promise<boolean>>(WINDOW);
+  /** When the last detach of a volume, or destroy of an instance, was seen: an attach that was put aside before is void. */
+  readonly #undone = new Recent<number>(WINDOW);
+  readonly #working = new Set<Promise<void>>();
+
+  constructor(config: Config, handle: Handler, log: Log) {
+    this.#config = config.bus;
+    this.#handle = handle;
+    this.#log = log;
+    this.#translate = translator(config.bindings, config.host);
+  }
+
+  /** The number of messages that are worked on now. */
+  get working(): number {
+    return this.#working.size;
+  }
+
+  /** Handles a message from here to its end. Up to the handler it is synchronous, so that handlers are called in order of delivery. */
+  take(message: ConsumeMessage, desk: Desk): void {
+    const work = this.#process(message, desk);
+    this.#working.add(work);
+    work.finally(() => this.#working.delete(work));
+  }
+
+  /** Resolves when nothing is worked on, or the time is over. */
+  async settled(timeoutMs: number): Promise<void> {
+    await Promise.race([Promise.allSettled(this.#working), sleep(timeoutMs, undefined, { ref: false })]);
+  }
+
+  /** Tells the handlers to stop, instead of waiting for them. */
+  cut(): void {
+    this.#cut.abort();
+  }
+
+  /** Never rejects: what goes wrong ends in the dead letters, or the message goes back to the broker. */
+  async #process(message: ConsumeMessage, desk: Desk): Promise<void> {
+    this.counters.received++;
+    try {
+      const { translation, id } = this.#read(message);
+      switch (translation.kind) {
+        case 'ignored':
+          this.counters.ignored[translation.reason]++;
+          desk.channel.ack(message);
+          return;
+        case 'invalid':
+          await this.#bury(message, desk, { code: 'SV_MESSAGE', reason: translation.reason });
+          return;
+        case 'command':
+          await this.#once(message, desk, translation, id);
+          return;
+        default:
+          translation satisfies never;
+      }
+    } catch (error) {
+      await this.#giveBack(message, desk, error);
+    }
+  }
+
+  #read(message: ConsumeMessage): Read {
+    if (deliveries(message) > MAX_DELIVERIES)
+      return { translation: { kind: 'invalid', reason: `came more than ${MAX_DELIVERIES} times without an outcome` } };
+    const decoded = decode(message, this.#config.maxMessage);
+    if (!decoded.ok) return { translation: { kind: 'invalid', reason: decoded.reason } };
+    return { translation: this.#translate(decoded.inner), id: uniqueId(decoded.inner) };
+  }
+
+  /** A message that is known, or being worked on, is not handled again, unless the first time failed. */
+  async #once(message: ConsumeMessage, desk: Desk, told: Told, id: string | undefined): Promise<void> {
+    const earlier = id === undefined ? undefined : this.#known.get(id);
+    if (earlier !== undefined && (await earlier)) {
+      this.counters.duplicate++;
+      desk.channel.ack(message);
+      return;
+    }
+    const work = this.#carryOut(message, desk, told);
+    if (id !== undefined) {
+      const outcome = work.catch(() => false);
+      this.#known.set(id, outcome);
+      outcome.then(done => {
+        if (!done && this.#known.get(id) === outcome) this.#known.delete(id);
+      });
+    }
+    await work;
+  }
+
+  /** @returns whether it needs no second time */
+  async #carryOut(message: ConsumeMessage, desk: Desk, told: Told): Promise<boolean> {
+    const passage = passageOf(message);
+    const { command } = told;
+    if (this.#isVoid(command, passage)) {
+      this.counters.ignored.superseded++;
+      desk.channel.ack(message);
+      return true;
+    }
+    this.#note(command);
+    try {
+      await this.#handle(numbered(command, passage), this.#cut.signal);
+    } catch (error) {
+      if (this.#cut.signal.aborted || isError(error, 'SV_CANCELLED')) throw error;
+      return await this.#failed(error, message, desk, told);
+    }
+    this.counters.handled++;
+    desk.channel.ack(message);
+    return true;
+  }
+
+  async #failed(
+    error: unknown,
+    message: ConsumeMessage,
+    desk: Desk,
+    { command, wildcard, event }: Told,
+  ): Promise<boolean> {
+    const { attempts } = passageOf(message);
+    const verdict = judge(error, command, { wildcard, attempts, maxAttempts: this.#config.retry.attempts });
+    if (verdict.kind === 'ignore') {
+      this.counters.ignored[verdict.reason]++;
+      desk.channel.ack(message);
+      return true;
+    }
+    const why = { code: verdict.error.code, reason: reasonText(verdict.error) };
+    const fields = {
+      action: command.action,
+      instance: command.instance.ref,
+      request: command.requestId,
+      event,
+      ...why,
+    };
+    if (verdict.kind === 'bury') {
+      this.#log.error('cannot do what a notification asks', fields);
+      await this.#bury(message, desk, why);
+      return true;
+    }
+    this.#log.warn('cannot do it now, will try again', { ...fields, attempt: attempts + 1 });
+    await desk.outlet.later(message, why);
+    this.counters.retried++;
+    desk.channel.ack(message);
+    return false;
+  }
+
+  async #bury(message: ConsumeMessage, desk: Desk, why: Why): Promise<void> {
+    await desk.outlet.bury(message, why);
+    this.counters.dead++;
+    const { exchange, key } = passageOf(message);
+    this.#log.warn('dead letter', { ...why, exchange, key, bytes: message.content.length });
+    desk.channel.ack(message);
+  }
+
+  /** The broker keeps it. Not at once, so that a fault that lasts does not become a loop at full speed. */
+  async #giveBack(message: ConsumeMessage, { channel, stop }: Desk, error: unknown): Promise<void> {
+    if (channel.signal.aborted) return; // it has it already
+    this.#log.warn('gives a message back to the broker', { error: reason(error) });
+    const hurry = AbortSignal.any([channel.signal, stop]);
+    await sleep(this.#config.reconnect.minMs, undefined, { signal: hurry }).catch(() => undefined); // ended early, that is all
+    if (channel.requeue(message)) this.counters.requeued++;
+  }
+
+  #note(command: Command): void {
+    const { ref } = command.instance;
+    if (command.action === 'detach') this.#undone.set(`${ref}/${command.volumeId ?? ''}`, Date.now());
+    if (command.action === 'destroy') this.#undone.set(ref, Date.now());
+  }
+
+  /** An attach that waited while its volume was detached, or its instance destroyed: to do it now would bring back what is gone. */
+  #isVoid(command: Command, { attempts, firstSeenMs }: Passage): boolean {
+    if (attempts === 0 || command.action === 'detach' || command.action === 'destroy') return false;
+    const { ref } = command.instance;
+    const volume = command.action === 'attach' ? this.#undone.get(`${ref}/${command.volumeId ?? ''}`) : undefined;
+    return [this.#undone.get(ref), volume].some(at => at !== undefined && at >= firstSeenMs);
+  }
+}
+
+/**
+ * A later try after a failure that the engine holds for final (an instance that is not there) is another request: under the same id it
+ * would get the answer of the first. One whose failure may pass keeps its id.
+ */
+function numbered(command: Command, { attempts, code }: Passage): Command {
+  const final = attempts > 0 && code !== undefined && !CODES[code].retry;
+  return final && command.requestId !== undefined
+    ? { ...command, requestId: `${command.requestId}#${attempts}` }
+    : command;
+}
+
+/** How often a quorum queue gave this message out before; absent at first. */
+function deliveries(message: ConsumeMessage): number {
+  const count: unknown = message.properties.headers?.['x-delivery-count'];
+  return typeof count === 'number' ? count : 0;
+}
