@@ -23,6 +23,9 @@ export function readBtrfs(head: Head): Superblock | undefined {
 }
 
 function* dangers(s: Buffer): Generator<string> {
+  // The kernel refuses this one without a word.
+  if (s.readBigUInt64LE(0x30) !== BigInt(AT))
+    yield `has a damaged superblock: it says that it stands at ${s.readBigUInt64LE(0x30)}, not at ${AT}`;
   const devices = s.readBigUInt64LE(0x88);
   // The kernel would look for the others among the host's block devices.
   if (devices !== 1n) yield `spans ${devices} devices, accepted is one`;

@@ -42,6 +42,7 @@ function btrfs(edit: Edit = () => {}): Buffer {
   const head = Buffer.alloc(HEAD_BYTES);
   const s = head.subarray(65536);
   s.write(UUID, 0x20, 'hex');
+  s.writeBigUInt64LE(65536n, 0x30);
   s.write('_BHRfS_M', 0x40);
   s.writeBigUInt64LE(134217728n, 0x70);
   s.writeBigUInt64LE(1n, 0x88);
@@ -98,6 +99,7 @@ describe('a superblock', () => {
     ['multiple mount protection', ext4(s => s.writeUInt32LE(0x100, 0x60)), /multiple mount protection/],
     ['an external xfs log', xfs(s => s.writeBigUInt64BE(0n, 48)), /log on another device/],
     ['an xfs realtime section', xfs(s => s.writeBigUInt64BE(1n, 16)), /realtime section/],
+    ['a btrfs superblock of another place', btrfs(s => s.writeBigUInt64LE(0n, 0x30)), /stands at 0, not at 65536/],
     ['several btrfs devices', btrfs(s => s.writeBigUInt64LE(2n, 0x88)), /spans 2 devices/],
     ['a btrfs seed', btrfs(s => s.writeBigUInt64LE(1n << 32n, 0x38)), /seed/],
   ];
