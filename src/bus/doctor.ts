@@ -8,7 +8,7 @@ import { type Management, type QueueInfo, queueInfo } from './management.ts';
 import { queueNames } from './topology.ts';
 
 export type BusCheck = {
-  /** Stable name: `bus.connect`, `bus.exchange`, `bus.queue`, `bus.dead`, `bus.policy`, `bus.emit`. */
+  /** Stable name: `bus.connect`, `bus.exchange`, `bus.queue`, `bus.dead`, `bus.policy`. */
   readonly check: string;
   readonly ok: boolean;
   readonly detail: string;

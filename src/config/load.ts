@@ -84,7 +84,8 @@ function readFirst(named: readonly (string | undefined)[], usual: readonly strin
 }
 
 function parse(file: string, text: string): Record<string, unknown> {
-  if (/^(\s*(#.*)?\n?)*$/.test(text)) return {};
+  // An empty document is an error to the parser, and no configuration to us.
+  if (text.split('\n').every(line => /^\s*(?:#|$)/.test(line))) return {};
   try {
     const value = parseYaml(text, { filename: file, maxAliases: 100 });
     if (value === null) return {};

@@ -1,6 +1,18 @@
 /** Every key of plugin.yaml with its default; what each means stands in plugin.yaml itself, by its comment. */
 import { imageBinding, type VolumeBinding, volumeBinding } from './bindings.ts';
-import { boolean, integer, list, nullable, object, oneOf, type Reader, size, string, switches } from './shape.ts';
+import {
+  boolean,
+  integer,
+  isPrintable,
+  list,
+  nullable,
+  object,
+  oneOf,
+  type Reader,
+  size,
+  string,
+  switches,
+} from './shape.ts';
 import { transportUrl } from './transport-url.ts';
 
 /** The events that can act, and whether they do unless told otherwise. What they do is fixed: see src/events/actions.ts. */
@@ -28,14 +40,17 @@ const absolutePath = (fallback?: string) =>
     pattern: /^\/(?!.*(?:\/\/|\/\.{1,2}(?:\/|$)|\0))/,
     accepted: 'an absolute path without "//", "." and ".."',
   });
-/** AMQP short strings; no control characters, since names end up in logs. */
+/** AMQP's short strings. */
 const amqpName = (fallback?: string) =>
   string({
     ...(fallback === undefined ? {} : { fallback }),
-    pattern: /^(?!amq\.)[^\p{Cc}]{1,200}$/u,
+    pattern: { test: text => text.length <= 200 && !text.startsWith('amq.') && isPrintable(text) },
     accepted: 'a name of up to 200 characters that does not begin with "amq."',
   });
-const hostName = string({ pattern: /^[^\s/\p{Cc}*#]{1,200}$/u, accepted: 'a host name as Nova knows it' });
+const hostName = string({
+  pattern: { test: text => /^[^\s/*#]{1,200}$/.test(text) && isPrintable(text) },
+  accepted: 'a host name as Nova knows it',
+});
 
 const exchange = object({
   exchange: amqpName(),

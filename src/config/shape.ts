@@ -74,7 +74,9 @@ export function list<T>(item: Reader<T>, fallback: readonly unknown[] = [], max 
   };
 }
 
-export function string(options: { fallback?: string; pattern?: RegExp; accepted?: string } = {}): Reader<string> {
+type Pattern = { readonly test: (text: string) => boolean };
+
+export function string(options: { fallback?: string; pattern?: Pattern; accepted?: string } = {}): Reader<string> {
   return (value, path) => {
     const given = value ?? options.fallback;
     const accepted = options.accepted ?? 'a text that is not empty';
@@ -128,6 +130,15 @@ export function size(fallback?: number): Reader<number> {
       throw new Misfit(path, `${show(given)}, bytes or a size like 10GiB or 512 MiB is accepted`);
     return bytes;
   };
+}
+
+/** No control characters: for names that end up in logs. By hand, since the first regular expression with \p{} costs some milliseconds. */
+export function isPrintable(text: string): boolean {
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code < 0x20 || (code >= 0x7f && code < 0xa0)) return false;
+  }
+  return true;
 }
 
 /** `bus.exchanges[1].topics` */

@@ -52,6 +52,14 @@ test('an empty file, or comments alone, means every default', () => {
   }
 });
 
+test('a long file of comments is read at once', () => {
+  const config = file(`${'#  - a comment   \n\n   '.repeat(20_000)}\nparallel: 3\n`);
+  const started = performance.now();
+
+  assert.equal(loadConfig({ config }, {}).parallel, 3);
+  assert.ok(performance.now() - started < 2000);
+});
+
 test('options go before the environment, the environment before the file', () => {
   const config = file('state_dir: /file\nrun_dir: /file\nhost: file\nbus:\n  prefetch: 3\n  listen: [rabbit://file]\n');
 
