@@ -10,7 +10,7 @@ import type { Attachment } from '../engine/model.ts';
 import { ShiftvolError } from '../errors.ts';
 import { isNodeErrno } from '../kernel/errno.ts';
 import { Store } from '../store/journal.ts';
-import { attempt, type Check, good, warn } from './check.ts';
+import { attempt, type Check, good, isRoot, notTried, warn } from './check.ts';
 
 /** An attachment, as far as doctor compares it with the host. */
 export type Known = {
@@ -36,6 +36,7 @@ export async function journalChecks(
   agent: AgentHealth,
   scratch: string,
 ): Promise<JournalFacts> {
+  if (!isRoot()) return { checks: [notTried('journal.readable')], known: undefined };
   let known: readonly Known[] | undefined;
   const readable = await attempt('journal.readable', async () => {
     if (agent) {

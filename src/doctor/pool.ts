@@ -1,13 +1,13 @@
 /** The pool: there, able to share extents, with room. */
-import type { PoolPaths, PoolStatus } from '../storage/pool-status.ts';
-import { poolStatus } from '../storage/pool-status.ts';
-import { attempt, bad, type Check, good, warn } from './check.ts';
+import { type PoolPaths, type PoolStatus, poolStatus } from '../storage/pool-status.ts';
+import { attempt, bad, type Check, good, isRoot, notTried, warn } from './check.ts';
 
 const LOW_BYTES = 2 ** 30;
 const LOW_SHARE = 0.1;
 const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 
 export async function poolChecks(paths: PoolPaths): Promise<Check[]> {
+  if (!isRoot()) return [notTried('pool.status')];
   let status: PoolStatus | undefined;
   const there = await attempt('pool.status', () => {
     status = poolStatus(paths);

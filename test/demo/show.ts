@@ -60,7 +60,7 @@ function jsonShow(write: (line: string) => void): Show {
 /** `0.42 ms`, `12.3 ms`, `450 ms`, `2.31 s`, `1 min 04 s` */
 export function duration(ms: number): string {
   if (ms < 1) return `${ms.toFixed(2)} ms`;
-  if (ms < 100) return `${ms.toFixed(1)} ms`;
+  if (ms < 99.95) return `${ms.toFixed(1)} ms`;
   if (ms < 1000) return `${ms.toFixed(0)} ms`;
   if (ms < 60_000) return `${(ms / 1000).toFixed(2)} s`;
   const seconds = Math.round(ms / 1000);
