@@ -14,6 +14,7 @@ import {
   openSync,
   readdirSync,
   rmdirSync,
+  rmSync,
   statSync,
   unlinkSync,
 } from 'node:fs';
@@ -76,7 +77,7 @@ export async function createPool(paths: PoolPaths, { sizeBytes, signal }: SizeOp
   } catch (error) {
     throw isNodeErrno(error, 'EEXIST') ? exists(image) : error;
   } finally {
-    unlinkSync(unfinished);
+    rmSync(unfinished, { force: true });
   }
   // The lock is on the file, whatever its name: let go, so that the mount can take it.
   file[Symbol.dispose]();
@@ -145,6 +146,8 @@ export async function removePool(paths: PoolPaths): Promise<void> {
       remedy: 'stop what was started while the pool was mounted, then try again',
     });
   unlinkSync(image);
+  // A second name of the same file, where a creation was killed between giving it one and taking the other.
+  rmSync(`${image}.new`, { force: true });
   rmdirSync(paths.poolDir);
 }
 

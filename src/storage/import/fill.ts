@@ -12,6 +12,7 @@ import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { FsType } from '../../engine/model.ts';
 import { ShiftvolError } from '../../errors.ts';
+import { isNodeErrno } from '../../kernel/errno.ts';
 import type { MountFd } from '../../kernel/fd.ts';
 import { mountSetIdmap } from '../../kernel/mount.ts';
 import { createUserNamespace } from '../../kernel/userns.ts';
@@ -126,20 +127,17 @@ async function copyTree(source: TreeSource, mount: MountFd, options: FillOptions
       : undefined;
   const input: Readable =
     create?.stdout ?? createReadStream(source.kind === 'tar' ? source.path : '', { highWaterMark: 2 ** 18 });
-  const parts = [
-    create?.done,
-    extract.done,
-    extract.stdin && pipeline(input, counter(options), extract.stdin, { signal: stop.signal }),
-  ];
+  const pipe = extract.stdin && pipeline(input, counter(options), extract.stdin, { signal: stop.signal });
   const failures: unknown[] = [];
-  await Promise.all(
-    parts.map(part =>
-      part?.catch((error: unknown) => {
-        failures.push(error);
-        stop.abort();
-      }),
-    ),
-  );
+  const noteFailure = (error: unknown): void => {
+    failures.push(error);
+    stop.abort();
+  };
+  // A broken pipe is what follows when a program ends, well or not; how it ended is told by the program.
+  const noteBrokenPipe = (error: unknown): void => {
+    if (!isNodeErrno(error, 'ERR_STREAM_PREMATURE_CLOSE', 'EPIPE')) noteFailure(error);
+  };
+  await Promise.all([create?.done.catch(noteFailure), extract.done.catch(noteFailure), pipe?.catch(noteBrokenPipe)]);
   signal?.throwIfAborted();
   const told = failures.find(e => e instanceof ShiftvolError) ?? failures[0];
   if (told === undefined) return;

@@ -1,7 +1,7 @@
 /** `template import`: from a directory, tar, image, device or URL to a clean, read-only template. */
 
 import { createHash } from 'node:crypto';
-import { chmodSync, constants, fsyncSync, mkdirSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, constants, fsyncSync, mkdirSync, realpathSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import type { Template } from '../../engine/ports.ts';
 import { ShiftvolError } from '../../errors.ts';
 import { open } from '../../kernel/fd.ts';
@@ -79,7 +79,9 @@ export async function importTemplate(
   const at = layout(pool.poolDir);
   using staging = await openStaging(at, request.name, signal);
   const job: Job = { request, staging, signal, progress: stage => (done, total) => onProgress?.(stage, done, total) };
-  const made = await makeImage(job, await fetchSource(job));
+  const source = await fetchSource(job);
+  if (source.kind === 'dir') mustNotHoldPool(source.path, pool.poolDir);
+  const made = await makeImage(job, source);
   const image = staging.path('image');
   const clean = await cleanImage(image, signal);
   const idBase = agreedBase(request.idBase, clean.idBase);
@@ -119,6 +121,13 @@ async function fetchSource({ request, staging, signal, progress }: Job): Promise
   const { sha256 } = await download(parseUrl(request.from), to, { signal, onProgress: progress('download') });
   mustMatch(request, sha256);
   return findSource(to, { ...request, from: to });
+}
+
+/** A tree that holds the pool would have to hold the image that is made of it. Mounted there it is another file system, left out. */
+function mustNotHoldPool(tree: string, poolDir: string): void {
+  const [outer, inner] = [realpathSync(tree), realpathSync(poolDir)];
+  if (!`${inner}/`.startsWith(outer === '/' ? '/' : `${outer}/`) || statSync(outer).dev !== statSync(inner).dev) return;
+  throw new ShiftvolError('SV_USAGE', `Cannot import ${tree}: the pool ${poolDir} lies in it`, { field: 'from' });
 }
 
 async function makeImage(job: Job, source: SourceKind): Promise<{ devices: number; sockets: number }> {

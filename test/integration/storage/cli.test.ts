@@ -20,7 +20,7 @@ const big = join(base, 'big');
 before(async () => {
   mkdirSync(tree);
   writeFileSync(join(tree, 'file'), 'content');
-  await makeTree(big, { files: 20_000 });
+  await makeTree(big, { files: 5000 });
 });
 after(async () => {
   if (existsSync(join(stateDir, 'pool.img'))) await removePool({ stateDir, poolDir });

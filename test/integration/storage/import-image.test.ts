@@ -60,6 +60,19 @@ describe('template import of an image', () => {
       assert.deepEqual(listTemplates(pool), []);
     });
 
+  it('works in a btrfs pool as well', async () => {
+    using other = makePool('btrfs', 2 ** 32);
+    const { template, immutable } = await importTemplate(other, { name: 'web', from: file('ext4') });
+
+    const { path } = await reflinkBackend(other).snapshot(template, 'web/a1', {});
+
+    assert.ok(immutable);
+    assert.equal((await verifyTemplate(other, 'web', quiet)).sha256, template.sha256);
+    assert.equal(createHash('sha256').update(readFileSync(path)).digest('hex'), template.sha256);
+    await reflinkBackend(other).removeSnapshot('web/a1');
+    await removeTemplate(other, 'web');
+  });
+
   it('replays a journal that a crash left', async () => {
     for (const fsType of ['ext4', 'xfs'] as const) {
       const crashed = crash(fsType);
@@ -175,6 +188,7 @@ describe('template import of an image', () => {
       [{ name: 'x', from, idBase: -1 }, 'SV_USAGE'],
       [{ name: 'x', from, idBase: 4_294_967_295 }, 'SV_USAGE'],
       [{ name: 'x', from: pool.base, format: 'raw' }, 'SV_USAGE'],
+      [{ name: 'x', from: pool.poolDir }, 'SV_USAGE'],
       [{ name: 'x', from: pool.base, sha256: '0'.repeat(64) }, 'SV_USAGE'],
       [{ name: 'x', from, format: 'qcow2' }, 'SV_IMAGE_REFUSED'],
     ];

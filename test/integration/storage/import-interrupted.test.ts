@@ -23,7 +23,7 @@ after(async () => {
   pool[Symbol.dispose]();
 });
 before(async () => {
-  await makeTree(tree, { files: 20_000 });
+  await makeTree(tree, { files: 5000 });
   await makeTreeImage(join(pool.base, 'image'), { files: 2000, fsType: 'ext4', sizeBytes: 2 ** 28 });
   run('qemu-img', 'convert', '-O', 'qcow2', join(pool.base, 'image'), image);
 });
