@@ -21,7 +21,7 @@ export async function build(
   const { plan } = reserved;
   const saga = new Saga(plan, step => deps.journal.step(plan.id, step), signal);
   try {
-    const status = await place(steps, saga, reserved);
+    const status = await place(deps, steps, saga, reserved);
     const built = { status, timings: saga.timings };
     deps.journal.settle(plan.id, status, closing(built));
     return built;
@@ -32,7 +32,9 @@ export async function build(
   }
 }
 
-async function place(steps: Steps, saga: Saga, reserved: Reserved): Promise<AttachmentState> {
+async function place(deps: EngineDeps, steps: Steps, saga: Saga, reserved: Reserved): Promise<AttachmentState> {
+  // The intent gets to the disk while the first steps run; nothing that they do gets there sooner: it is the mount that writes.
+  const intentOnDisk = deps.journal.flushed();
   const snapshot = await saga.run(steps.snapshot, reserved);
   let device: string;
   let fsType: FsType;
@@ -41,6 +43,7 @@ async function place(steps: Steps, saga: Saga, reserved: Reserved): Promise<Atta
     const opened = await saga.run(steps.device, snapshot);
     // The mount keeps the device from then on; our own descriptor would make a later unmount of the device wait for us.
     await using blockDevice = opened.device;
+    await intentOnDisk;
     mounted = await saga.run(steps.mount, opened);
     device = blockDevice.path;
     fsType = blockDevice.fsType;

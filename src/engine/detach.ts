@@ -34,6 +34,7 @@ export async function takeAway(
   const { goal } = options;
   const timings: StepTiming[] = [];
   journal.settle(plan.id, { state: 'detaching', goal }, {});
+  const goalOnDisk = journal.flushed();
   try {
     await leaveContainer(deps, attachment, options, timings);
   } catch (error) {
@@ -59,6 +60,8 @@ export async function takeAway(
     journal.settle(plan.id, waiting, {});
     throw error;
   }
+  // From here on it ends as it was asked to, also after a power cut: a snapshot must not go before that is sure.
+  await goalOnDisk;
   return await finish(deps, plan, goal, timings, closing);
 }
 

@@ -74,6 +74,8 @@ export class Engine {
       } catch (thrown) {
         this.#requests.refused(command, events, asError(thrown));
         throw thrown;
+      } finally {
+        if (isCountedOn(command)) await this.#deps.journal.flushed();
       }
     });
   }
@@ -124,7 +126,9 @@ export class Engine {
 
   /** Ends what a crash left open, and says what it did. With `dryRun` what it would do. */
   async recover(options: { dryRun: boolean; signal: AbortSignal }): Promise<Recovered> {
-    return await recover(this.#deps, this.#steps, options, (key, work) => this.#instances.run(key, work));
+    const found = await recover(this.#deps, this.#steps, options, (key, work) => this.#instances.run(key, work));
+    await this.#deps.journal.flushed();
+    return found;
   }
 
   /** Reserves ids for an instance, or says which it would be. @throws SV_RANGE_EXHAUSTED, SV_RANGE_TAKEN */
@@ -139,6 +143,7 @@ export class Engine {
     const { uid, gid } = dryRun
       ? await allocator.preview(key, { ...options, signal })
       : await allocator.allocate(key, { ...options, signal }, allocate => journal.record({ allocate }));
+    await journal.flushed();
     return { instance: key, uid, gid, dryRun };
   }
 
@@ -153,6 +158,7 @@ export class Engine {
     if (used) throw idsInUse(used);
     const released = this.#deps.journal.allocation(key) !== undefined;
     if (released && !dryRun) this.#deps.journal.record({ release: key });
+    await this.#deps.journal.flushed();
     return { instance: key, released, dryRun };
   }
 
@@ -299,6 +305,14 @@ export class Engine {
     this.#deps.journal.record(this.#requests.done(command, run.events, [], attachment?.plan.id));
     return { changed: false, attachments: attachment ? [attachment] : [], steps: [] };
   }
+}
+
+/**
+ * Whether the outcome has to be on the disk before it is told. Without a request id that is not so for a removal: its goal is there
+ * already, and `recover` ends it after a power cut; nobody could ask for its answer again.
+ */
+function isCountedOn({ action, requestId }: Command): boolean {
+  return requestId !== undefined || action === 'attach' || action === 'spawn';
 }
 
 function isSettled({ status: { state } }: Attachment): boolean {

@@ -63,6 +63,16 @@ export interface BlockDevice extends AsyncDisposable {
   readonly uuid: string;
 }
 
+/**
+ * `known`: what a fresh snapshot of a template holds. The template was probed at its import and has been read-only since; without it the
+ * image's own superblocks are read, and refused where they would act beyond it.
+ */
+export type OpenOptions = {
+  readonly readOnly: boolean;
+  readonly known?: Pick<Template, 'fsType' | 'uuid'>;
+  readonly signal?: AbortSignal;
+};
+
 export type ImageRef = { readonly kind: 'file' | 'device'; readonly path: string };
 
 export type MountSpec = {
@@ -87,7 +97,7 @@ export interface Mounter {
    * A loop device of a regular file (autoclear; at most one an image), or a block device as it is, probed.
    * @throws SV_VOLUME_NOT_FOUND; SV_VOLUME_IN_USE: mounted, or on another loop device; SV_IMAGE_REFUSED: not a clean ext4, xfs or btrfs
    */
-  openDevice(image: ImageRef, options: { readOnly: boolean; signal?: AbortSignal }): Promise<BlockDevice>;
+  openDevice(image: ImageRef, options: OpenOptions): Promise<BlockDevice>;
   /**
    * Mounts with a fresh superblock, maps, verifies, places. Visible only when complete. Mounted there already from this device is success.
    * @throws SV_MOUNT with the kernel's reason; SV_IDMAP_INVALID; SV_IMAGE_REFUSED: root inode's owner is not idBase
@@ -188,27 +198,28 @@ export type Also = {
 
 /**
  * The journal: what will be done (before) and what came out (after). Every method is one transaction and has happened when it
- * returns; those marked durable are on the disk then (they survive a power cut), the others survive the death of the process, which
- * is enough where a power cut takes the effect along (mounts and loop devices do not outlive the kernel).
+ * returns: it survives the death of the process. `flushed` says when it survives a power cut too, which is waited for where the effect
+ * would: before a snapshot is mounted or removed, and before an outcome is told.
  */
 export interface Journal {
   list(instance?: InstanceKey): readonly Attachment[];
   find(id: AttachmentId): Attachment | undefined;
   /** All attachments of this image or device. */
   withImage(path: string): readonly Attachment[];
-  /** Durable. Writes the intent: the plan, in state `attaching`. Replaces one of the same id. */
+  /** Writes the intent: the plan, in state `attaching`. Replaces one of the same id. */
   begin(plan: Plan, also: Also): void;
   /** Notes that `step` begins. */
   step(id: AttachmentId, step: StepName): void;
-  /** Durable. */
   settle(id: AttachmentId, status: AttachmentState, also: Also): void;
-  /** Durable. The attachment is gone. */
+  /** The attachment is gone. */
   remove(id: AttachmentId, also: Also): void;
   request(id: string): RequestRecord | undefined;
-  /** Durable. For outcomes that change no attachment. */
+  /** For outcomes that change no attachment. */
   record(also: Also): void;
   /** The request has not happened: forgotten, so that asking again does it. Opening the journal does so with all that were open. */
   forgetRequest(id: string): void;
   allocation(instance: InstanceKey): Allocation | undefined;
   allocations(): readonly Allocation[];
+  /** Resolves when all that was written before this call is on the disk. @throws SV_STORE */
+  flushed(): Promise<void>;
 }

@@ -38,7 +38,12 @@ export function makeSteps(deps: EngineDeps) {
     name: 'device',
     do: async (input, signal) => ({
       ...input,
-      device: await mounter.openDevice(input.plan.image, { readOnly: input.plan.readOnly, signal }),
+      device: await mounter.openDevice(input.plan.image, {
+        readOnly: input.plan.readOnly,
+        // A snapshot that was kept has been written to since.
+        ...(input.template && !input.plan.snapshotKept && { known: input.template }),
+        signal,
+      }),
     }),
     undo: async (plan, { lazy }) => {
       // A volume that another attachment has taken was never ours.

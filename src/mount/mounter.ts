@@ -1,4 +1,5 @@
-import type { BlockDevice, ImageRef, Mounted, Mounter, MountSpec } from '../engine/ports.ts';
+import type { BlockDevice, ImageRef, Mounted, Mounter, MountSpec, OpenOptions } from '../engine/ports.ts';
+import { KernelLogs } from '../kernel/kmsg.ts';
 import { Inside } from './inside.ts';
 import { openBlock } from './open-block.ts';
 import { openFile } from './open-file.ts';
@@ -14,11 +15,16 @@ export type MounterDeps = {
 };
 
 /**
- * Mounts with a map, by this kernel. Keeps no state of its own but descriptors of user namespaces and one thread: what is mounted, and
+ * Mounts with a map, by this kernel. Keeps no state of its own but a few descriptors and one thread: what is mounted, and
  * whether it is ours, the kernel is asked each time, so that it makes no difference who was killed in between.
  */
 export class KernelMounter implements Mounter, AsyncDisposable {
-  readonly #deps: { readonly procRoot: string; readonly sysRoot: string; readonly namespaces: UsernsCache };
+  readonly #deps: {
+    readonly procRoot: string;
+    readonly sysRoot: string;
+    readonly namespaces: UsernsCache;
+    readonly logs: KernelLogs;
+  };
   readonly #inside: Inside;
 
   constructor(deps: MounterDeps = {}) {
@@ -26,15 +32,16 @@ export class KernelMounter implements Mounter, AsyncDisposable {
       procRoot: deps.procRoot ?? '/proc',
       sysRoot: deps.sysRoot ?? '/sys',
       namespaces: new UsernsCache(),
+      logs: new KernelLogs(),
     };
     this.#inside = new Inside(this.#deps);
   }
 
-  async openDevice(image: ImageRef, options: { readOnly: boolean; signal?: AbortSignal }): Promise<BlockDevice> {
+  async openDevice(image: ImageRef, options: OpenOptions): Promise<BlockDevice> {
     options.signal?.throwIfAborted();
-    const { readOnly, signal } = options;
+    const { readOnly, known, signal } = options;
     return image.kind === 'file'
-      ? openFile(image.path, { ...this.#deps, readOnly, signal })
+      ? openFile(image.path, { ...this.#deps, readOnly, known, signal })
       : openBlock(image.path, { ...this.#deps, readOnly });
   }
 
@@ -65,5 +72,6 @@ export class KernelMounter implements Mounter, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#inside[Symbol.asyncDispose]();
     this.#deps.namespaces[Symbol.dispose]();
+    this.#deps.logs[Symbol.dispose]();
   }
 }

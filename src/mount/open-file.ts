@@ -1,5 +1,6 @@
 import { constants, fstatSync, statfsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { OpenOptions } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import { type Fd, type Owned, open } from '../kernel/fd.ts';
@@ -15,7 +16,12 @@ const BTRFS_SUPER_MAGIC = 0x9123683e;
 /** How long another process's fork, or the last moment of a loop device, may keep the lock. */
 const LOCK_WAITS_MS = [1, 5, 20, 50, 100, 200] as const;
 
-type Options = { readonly sysRoot: string; readonly readOnly: boolean; readonly signal: AbortSignal | undefined };
+type Options = {
+  readonly sysRoot: string;
+  readonly readOnly: boolean;
+  readonly known: OpenOptions['known'];
+  readonly signal: AbortSignal | undefined;
+};
 
 /**
  * A loop device of a regular file. The lock (flock) on the file's open file description goes into the loop driver with it and lasts as
@@ -25,8 +31,7 @@ export async function openFile(path: string, options: Options): Promise<OpenedDe
   using file = openRegular(path, options.readOnly);
   const found = await lockOrFind(file.fd, path, options);
   try {
-    const facts = await probeImage(file.fd, JSON.stringify(path));
-    requireReplayable(facts, path, options.readOnly);
+    const facts = options.known ?? (await probeFile(file.fd, path, options.readOnly));
     if (found !== undefined) return new OpenedDevice(found, facts, true, found);
     requireNoOtherLoop(file.fd, path, options.sysRoot);
     options.signal?.throwIfAborted();
@@ -36,6 +41,12 @@ export async function openFile(path: string, options: Options): Promise<OpenedDe
     found?.[Symbol.dispose]();
     throw error;
   }
+}
+
+async function probeFile(file: Fd, path: string, readOnly: boolean): Promise<ImageFacts> {
+  const facts = await probeImage(file, JSON.stringify(path));
+  requireReplayable(facts, path, readOnly);
+  return facts;
 }
 
 /**

@@ -12,7 +12,12 @@ export class OpenedDevice implements BlockDevice {
   readonly found: boolean;
   readonly #keptBy: Disposable;
 
-  constructor(at: { path: string; devno: string }, facts: ImageFacts, found: boolean, keptBy: Disposable) {
+  constructor(
+    at: { path: string; devno: string },
+    facts: Pick<ImageFacts, 'fsType' | 'uuid'>,
+    found: boolean,
+    keptBy: Disposable,
+  ) {
     this.path = at.path;
     this.devno = at.devno;
     this.fsType = facts.fsType;
