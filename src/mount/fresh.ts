@@ -3,7 +3,7 @@ import type { BlockDevice } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
 import { isErrno, type KernelError } from '../kernel/errno.ts';
 import type { MountFd, Owned } from '../kernel/fd.ts';
-import { KernelLog } from '../kernel/kmsg.ts';
+import type { KernelLog, KernelLogs } from '../kernel/kmsg.ts';
 import {
   type FsContextFd,
   fsconfigCreateAsync,
@@ -19,9 +19,9 @@ import type { GuardedMount } from './guard.ts';
  * A mount of a superblock that nobody else has, not visible anywhere yet.
  * @throws SV_MOUNT with the kernel's own words; SV_VOLUME_IN_USE: the device is mounted; SV_HOST: the kernel lacks this file system
  */
-export async function freshMount(device: BlockDevice, mount: GuardedMount): Promise<Owned<MountFd>> {
+export async function freshMount(logs: KernelLogs, device: BlockDevice, mount: GuardedMount): Promise<Owned<MountFd>> {
   using context = openContext(mount);
-  using log = new KernelLog();
+  using loan = logs.borrow();
   try {
     fsconfigString(context.fd, 'source', device.path);
     for (const option of mount.options) {
@@ -33,8 +33,8 @@ export async function freshMount(device: BlockDevice, mount: GuardedMount): Prom
   } catch (error) {
     if (!isErrno(error)) throw error;
     throw explainFailure(error, device, mount, {
-      words: kernelWords(context.fd, log, device.path),
-      readable: log.readable,
+      words: kernelWords(context.fd, loan.log, device.path),
+      readable: loan.log.readable,
     });
   }
 }

@@ -4,6 +4,7 @@ import { ShiftvolError } from '../errors.ts';
 import type { IdKind } from '../idmap/idmap.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import type { MountFd } from '../kernel/fd.ts';
+import type { KernelLogs } from '../kernel/kmsg.ts';
 import { mountSetIdmap, moveMount, umount2 } from '../kernel/mount.ts';
 import { statmount, whereSupported } from '../kernel/statmount.ts';
 import { type FileStatus, fstatx, statx } from '../kernel/statx.ts';
@@ -14,7 +15,7 @@ import { inUse } from './open-file.ts';
 import { OpenedDevice } from './opened-device.ts';
 import type { UsernsCache } from './userns-cache.ts';
 
-type Deps = { readonly procRoot: string; readonly namespaces: UsernsCache };
+type Deps = { readonly procRoot: string; readonly namespaces: UsernsCache; readonly logs: KernelLogs };
 
 /**
  * From a device to a mapped mount at its path. It is built without a path; the path shows nothing or all of it.
@@ -32,7 +33,7 @@ export async function place(
   if (device instanceof OpenedDevice && device.found && isMountedSomewhere(deps, device))
     throw inUse(`Cannot mount ${device.path} at ${JSON.stringify(guarded.path)}: it is mounted already`);
   signal?.throwIfAborted();
-  using mount = await freshMount(device, guarded);
+  using mount = await freshMount(deps.logs, device, guarded);
   signal?.throwIfAborted();
   const owner = fstatx(mount.fd);
   const expected = requireMappedRoot(owner, device, guarded, spec.idBase);
