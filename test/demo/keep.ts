@@ -22,7 +22,7 @@ export async function waitKept({ show, stage, signal }: Scene, goAlone: () => vo
     `${env} npm run --silent shiftvol -- list`,
     `${env} npm run --silent shiftvol -- attach ${IDS.name} ${TEMPLATE}:/mnt/more --snapshot`,
     `${env} npm run --silent shiftvol -- doctor`,
-    `sudo env LXD_DIR=${lxd.dir} lxc exec ${IDS.name} -- ls -ln ${TARGET}`,
+    `sudo env ${lxd.runtime.dirVariable}=${lxd.dir} ${lxd.runtime.client} exec ${IDS.name} -- ls -ln ${TARGET}`,
     `sudo tail -f ${agentLog}`,
   ]);
   show.block('to speak as Nova does (each file once: the same request twice is done once)', [

@@ -51,7 +51,9 @@ export async function setUp(
   };
   const making = [
     timed(startRabbit(), r => `a RabbitMQ of our own, on port ${r.port}`).then(r => scope.use(r)),
-    timed(startLxd({ dir: join(work, 'lxd') }), l => `an LXD of our own, in ${l.dir}`).then(l => scope.use(l)),
+    timed(startLxd({ dir: join(work, 'lxd') }), l => `an ${l.runtime.name} of our own, in ${l.dir}`).then(l =>
+      scope.use(l),
+    ),
   ] as const;
   await Promise.allSettled(making); // whichever fails, the other one is to be ended
   const [rabbit, lxd] = [await making[0], await making[1]];

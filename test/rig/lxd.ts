@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { makeImages } from './busybox.ts';
 import { type Json, LxdApi } from './lxd-api.ts';
+import { findRuntimeDaemon } from './runtime-daemon.ts';
 import { needSubids } from './subuid.ts';
 
 const run = promisify(execFile);
@@ -59,6 +60,8 @@ export class Lxd implements AsyncDisposable {
   readonly dir: string;
   readonly socketPath: string;
   readonly api: LxdApi;
+  /** LXD, or Incus where that is what there is. */
+  readonly runtime = findRuntimeDaemon();
   readonly #subids: Disposable;
   #daemon: ChildProcess | undefined;
   #configured = false;
@@ -83,14 +86,15 @@ export class Lxd implements AsyncDisposable {
 
   /** For `lxc` and `lxd` as child processes; the client's own configuration stays in our directory too. */
   get env(): NodeJS.ProcessEnv {
-    return { ...process.env, LXD_DIR: this.dir, LXD_CONF: join(this.dir, 'client'), HOME: this.dir };
+    const { dirVariable, confVariable } = this.runtime;
+    return { ...process.env, [dirVariable]: this.dir, [confVariable]: join(this.dir, 'client'), HOME: this.dir };
   }
 
   async startDaemon(): Promise<void> {
     await using log = await open(join(this.dir, 'daemon.log'), 'a');
     // A session of its own: Ctrl-C at the demo must reach us first, not the daemon. Should we be killed, it gets SIGPWR, which means
     // "stop the containers and end" to LXD.
-    const daemon = spawn('setpriv', ['--pdeathsig', 'PWR', 'lxd', '--group', 'root'], {
+    const daemon = spawn('setpriv', ['--pdeathsig', 'PWR', this.runtime.program, '--group', 'root'], {
       env: this.env,
       stdio: ['ignore', log.fd, log.fd],
       detached: true,
