@@ -5,6 +5,8 @@ import type { Command } from '../engine/model.ts';
 import { explain } from '../errors.ts';
 import { listenOnSocket } from '../http/agent-socket.ts';
 import { createLog, type Log, logSteps } from '../log/log.ts';
+import { cleanTemplates } from '../storage/import/staging.ts';
+import { layout } from '../storage/layout.ts';
 import { assemble, type Host } from './assemble.ts';
 import type { GlobalOptions } from './command.ts';
 import { socketPath } from './engine-client.ts';
@@ -23,6 +25,7 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
   const { interrupted } = host.store;
   if (interrupted > 0)
     log.info('requests were under way when the last run ended; asked again they are done', { interrupted });
+  await cleanTemplates(layout(config.poolDir), work.signal);
   await recoverNow(host, log, work.signal);
   await using bus = useBus ? await startBus(config, host, log, work.signal) : undefined;
   await using _socket = await listenOnSocket(

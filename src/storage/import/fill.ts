@@ -8,11 +8,9 @@
  */
 import { chmodSync, chownSync, closeSync, createReadStream, existsSync, ftruncateSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
-import { type Readable, Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import type { Readable, Writable } from 'node:stream';
 import type { FsType } from '../../engine/model.ts';
 import { ShiftvolError } from '../../errors.ts';
-import { isNodeErrno } from '../../kernel/errno.ts';
 import type { MountFd } from '../../kernel/fd.ts';
 import { mountSetIdmap } from '../../kernel/mount.ts';
 import { createUserNamespace } from '../../kernel/userns.ts';
@@ -127,17 +125,13 @@ async function copyTree(source: TreeSource, mount: MountFd, options: FillOptions
       : undefined;
   const input: Readable =
     create?.stdout ?? createReadStream(source.kind === 'tar' ? source.path : '', { highWaterMark: 2 ** 18 });
-  const pipe = extract.stdin && pipeline(input, counter(options), extract.stdin, { signal: stop.signal });
   const failures: unknown[] = [];
   const noteFailure = (error: unknown): void => {
     failures.push(error);
     stop.abort();
   };
-  // A broken pipe is what follows when a program ends, well or not; how it ended is told by the program.
-  const noteBrokenPipe = (error: unknown): void => {
-    if (!isNodeErrno(error, 'ERR_STREAM_PREMATURE_CLOSE', 'EPIPE')) noteFailure(error);
-  };
-  await Promise.all([create?.done.catch(noteFailure), extract.done.catch(noteFailure), pipe?.catch(noteBrokenPipe)]);
+  const fed = extract.stdin && feed(input, extract.stdin, options, stop.signal);
+  await Promise.all([create?.done, extract.done, fed].map(part => part?.catch(noteFailure)));
   signal?.throwIfAborted();
   const told = failures.find(e => e instanceof ShiftvolError) ?? failures[0];
   if (told === undefined) return;
@@ -147,16 +141,28 @@ async function copyTree(source: TreeSource, mount: MountFd, options: FillOptions
   });
 }
 
-function counter({ contents, onProgress, onChunk }: FillOptions): Transform {
+/**
+ * Reads all of the input, also what comes after the archive's end, when tar may have gone already: the sha256 is that of the whole file,
+ * and a program that writes the input must not find its pipe broken. How tar ended is told by tar.
+ */
+async function feed(
+  input: Readable,
+  sink: Writable,
+  { contents, onProgress, onChunk }: FillOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const { promise: gone, resolve } = Promise.withResolvers<void>();
+  sink.once('close', resolve).once('error', resolve);
   let done = 0;
-  return new Transform({
-    transform(chunk: Buffer, _encoding, next) {
-      onChunk(chunk);
-      done += chunk.length;
-      onProgress(Math.min(done, contents.streamBytes), contents.streamBytes);
-      next(null, chunk);
-    },
-  });
+  for await (const chunk of input as AsyncIterable<Buffer>) {
+    signal.throwIfAborted();
+    onChunk(chunk);
+    done += chunk.length;
+    onProgress(Math.min(done, contents.streamBytes), contents.streamBytes);
+    if (sink.writable && !sink.write(chunk))
+      await Promise.race([new Promise(drained => sink.once('drain', drained)), gone]);
+  }
+  sink.end();
 }
 
 async function dropDevices(mount: MountFd, signal: AbortSignal | undefined): Promise<number> {
