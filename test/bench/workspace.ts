@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { run } from '../rig/pool.ts';
@@ -9,6 +9,8 @@ import { run } from '../rig/pool.ts';
  */
 export class Workspace implements AsyncDisposable {
   readonly dir: string = mkdtempSync(join(tmpdir(), 'shiftvol-bench-'));
+  /** A tmpfs, as /run is where there is an init: mount points are made there, by us and by those we are compared with. */
+  readonly runDir: string = join(this.dir, 'run');
   readonly signal: AbortSignal;
   readonly #log: (line: string) => void;
   readonly #stop = new AbortController();
@@ -19,6 +21,10 @@ export class Workspace implements AsyncDisposable {
   constructor(log: (line: string) => void) {
     this.#log = log;
     this.signal = this.#stop.signal;
+    mkdirSync(this.runDir);
+    chmodSync(this.dir, 0o711);
+    run('mount', '-t', 'tmpfs', '-o', 'mode=0711,nosuid,nodev', 'shiftvol-bench', this.runDir);
+    this.defer(() => void run('umount', this.runDir));
     process.on('SIGINT', this.#onSignal).on('SIGTERM', this.#onSignal);
   }
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Template } from '../../../src/engine/ports.ts';
 import type { Bench } from '../bench.ts';
 import { compileFloor, Floor, type FloorResult, type Phases } from '../floor.ts';
-import { type BenchHost, ID_POOL, reserve, startHost } from '../host.ts';
+import { type BenchHost, ID_POOL, reserve, startHost, wearIn } from '../host.ts';
 import type { BenchFs } from '../options.ts';
 import { type Row, ratioRow, thousands } from '../report.ts';
 import { median, round } from '../statistics.ts';
@@ -36,6 +36,7 @@ export async function floorCase(bench: Bench): Promise<readonly Row[]> {
 async function oneFileSystem(bench: Bench, program: string, fs: BenchFs): Promise<readonly Row[]> {
   const { workspace, options, pool } = bench;
   await using host = await startHost(workspace, pool, `floor-${fs}`);
+  await wearIn(host);
   await using stack = new AsyncDisposableStack();
   const series: Series[] = [];
   for (const files of options.files) {
@@ -43,7 +44,7 @@ async function oneFileSystem(bench: Bench, program: string, fs: BenchFs): Promis
     const at = {
       template: template.path,
       snapshots: join(pool.poolDir, 'floor'),
-      mounts: join(workspace.dir, 'floor-mounts'),
+      mounts: join(workspace.runDir, 'floor'),
       fs,
       hostId: ID_POOL.start,
     };
