@@ -1,13 +1,13 @@
 /** Finds, reads and checks the configuration. Synchronous: it is small, and every command needs it first. */
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { fileURLToPath } from 'node:url';
-import { load as parseYaml, YAMLException } from 'js-yaml';
 import { ShiftvolError } from '../errors.ts';
+import { isAsReleased, PACKAGED_CONFIG, yaml } from './packaged.ts';
 import { lineOf } from './position.ts';
 import { type Config, schema } from './schema.ts';
 import { Misfit, showPath } from './shape.ts';
 
+export { PACKAGED_CONFIG } from './packaged.ts';
 export { maskUrl } from './transport-url.ts';
 
 export type ConfigOptions = {
@@ -17,8 +17,6 @@ export type ConfigOptions = {
 };
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The one that comes with the package: the manifest, and every key at its default with its explanation. */
-export const PACKAGED_CONFIG = fileURLToPath(new URL('../../plugin.yaml', import.meta.url));
 const SYSTEM_CONFIG = '/etc/shiftvol/plugin.yaml';
 
 /** Environment variables and the key that each takes the place of. SHIFTVOL_TRANSPORT_URL is `bus.url` and all of `bus.listen`. */
@@ -84,10 +82,12 @@ function readFirst(named: readonly (string | undefined)[], usual: readonly strin
 }
 
 function parse(file: string, text: string): Record<string, unknown> {
+  if (file === PACKAGED_CONFIG && isAsReleased(text)) return {};
   // An empty document is an error to the parser, and no configuration to us.
   if (text.split('\n').every(line => /^\s*(?:#|$)/.test(line))) return {};
+  const { load, YAMLException } = yaml();
   try {
-    const value = parseYaml(text, { filename: file, maxAliases: 100 });
+    const value = load(text, { filename: file, maxAliases: 100 });
     if (value === null) return {};
     if (typeof value === 'object' && !Array.isArray(value)) return { ...value };
   } catch (error) {

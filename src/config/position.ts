@@ -1,11 +1,13 @@
 /** Where in a YAML text a key stands. Looked for only when there is an error to tell. */
-import { EVENT_ID, type Event, getScalarValue, parseEvents } from 'js-yaml';
+import type { Event } from 'js-yaml';
+import { yaml } from './packaged.ts';
 import type { KeyPath } from './shape.ts';
 
 type Level = { readonly kind: 'mapping' | 'sequence'; index: number; key: string | undefined };
 
 /** 1-based line of the key or list entry at `path`, or of the nearest one above it that is there; undefined for none. */
 export function lineOf(text: string, path: KeyPath): number | undefined {
+  const { EVENT_ID, getScalarValue, parseEvents } = yaml();
   const wanted = path.map(String);
   const levels: Level[] = [];
   let best: { depth: number; offset: number } | undefined;
@@ -41,6 +43,7 @@ export function lineOf(text: string, path: KeyPath): number | undefined {
 }
 
 function offsetOf(event: Event): number {
+  const { EVENT_ID } = yaml();
   switch (event.type) {
     case EVENT_ID.SCALAR:
       return event.valueStart;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { load } from 'js-yaml';
 import { loadConfig, PACKAGED_CONFIG } from '../../../src/config/load.ts';
+import { checksum, PACKAGED_CHECKSUM } from '../../../src/config/packaged.ts';
 import { schema } from '../../../src/config/schema.ts';
 import { isError } from '../../../src/errors.ts';
 
@@ -32,6 +33,19 @@ test('the packaged plugin.yaml shows every key at its default', () => {
 
   assert.deepEqual(schema(shown, []), schema({}, []));
   assert.deepEqual(keysOf(shown), keysOf(sampleOfSchema()));
+});
+
+test('the packaged plugin.yaml is known by its checksum, and is not parsed then', () => {
+  assert.equal(
+    PACKAGED_CHECKSUM,
+    checksum(readFileSync(PACKAGED_CONFIG, 'utf8')),
+    'plugin.yaml was changed: put its new checksum into src/config/packaged.ts',
+  );
+  const empty = file('');
+  assert.deepEqual(loadConfig({ config: PACKAGED_CONFIG }, {}), {
+    ...loadConfig({ config: empty }, {}),
+    file: PACKAGED_CONFIG,
+  });
 });
 
 test('the manifest in plugin.yaml has the name and version of package.json', () => {
