@@ -18,7 +18,7 @@ export async function idChecks({ owner, rangeSize, etc = '/etc' }: IdOptions): P
   const [ours, root] = await Promise.all([readSubidPool(owner, { etc }), readSubidPool('root', { etc })]);
   const common = { uid: shared(ours.uid, root.uid), gid: shared(ours.gid, root.gid) };
   return [
-    entry(owner, ours, etc),
+    entry(owner, ours, root, etc),
     rootEntry(root, etc),
     ...(has(ours) ? [usable(owner, common, rangeSize, etc)] : []),
     ...unusable([...ours.problems]),
@@ -32,13 +32,19 @@ const has = ({ uid, gid }: Ranges) => uid.length > 0 && gid.length > 0;
 const shared = (ours: SubidPool['uid'], root: SubidPool['uid']) => (root.length === 0 ? ours : intersect(ours, root));
 const append = (line: string, etc: string) => `echo ${line} | tee -a ${FILES.map(f => join(etc, f)).join(' ')}`;
 
-function entry(owner: string, ours: Ranges, etc: string): Check {
+/** What to write for us: root's own range, since the runtime takes nothing else. */
+const proposal = (root: Ranges): string => {
+  const [first] = intersect(root.uid, root.gid).toSorted((a, b) => b.count - a.count);
+  return first === undefined ? EXAMPLE : `${first.start}:${first.count}`;
+};
+
+function entry(owner: string, ours: Ranges, root: Ranges, etc: string): Check {
   if (has(ours)) return good('ids.entry', `"${owner}" has ${showRanges(ours.uid)}`);
   const lacking = [...(ours.uid.length === 0 ? ['subuid'] : []), ...(ours.gid.length === 0 ? ['subgid'] : [])];
   return bad(
     'ids.entry',
     `"${owner}" has no line in ${lacking.map(f => join(etc, f)).join(' and ')}: no instance can be given ids`,
-    append(`${owner}:${EXAMPLE}`, etc),
+    append(`${owner}:${proposal(root)}`, etc),
   );
 }
 

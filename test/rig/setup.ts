@@ -39,6 +39,14 @@ const RUNTIMES = {
 
 export type Distribution = { readonly name: string; readonly runtime: keyof typeof RUNTIMES };
 
+/** Units that come with a package and are not needed: ours are private. */
+const SERVICES: Readonly<Record<string, readonly string[]>> = {
+  'rabbitmq-server': ['rabbitmq-server.service'],
+  lxd: ['lxd.service', 'lxd.socket'],
+  'incus-base': ['incus.service', 'incus.socket'],
+  incus: ['incus.service', 'incus.socket'],
+};
+
 /** `/usr/sbin/policy-rc.d` answers 101, "do not", when a package wants to start its service. */
 const POLICY = '/usr/sbin/policy-rc.d';
 const POLICY_TEXT =
@@ -65,6 +73,11 @@ export function ensurePackages(purpose: Purpose, options: { check?: boolean; qui
   install(names);
   const still = missingOf(missing);
   if (still.length > 0) throw new SetupError(`Still missing: ${still.map(m => m.package).join(' ')}`);
+  const services = names.flatMap(name => SERVICES[name] ?? []);
+  if (services.length > 0 && existsSync('/run/systemd/system'))
+    console.log(
+      `At the next boot systemd would start what was installed. If it is not wanted: systemctl disable ${services.join(' ')}`,
+    );
 }
 
 export function wantedPackages(distribution: Distribution, purpose: Purpose): readonly Wanted[] {

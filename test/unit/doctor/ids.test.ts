@@ -26,13 +26,13 @@ test('the same range for shiftvol and root is all that is needed', async () => {
   assert.equal(found.get('ids.usable')?.detail, 'room for 10 instances of 65536 ids');
 });
 
-test('no line of ours: the remedy is the line', async () => {
+test('no line of ours: the remedy is the line, with what root has', async () => {
   const found = await check('root:1000000:655360\n');
 
   assert.equal(found.get('ids.entry')?.ok, false);
   assert.match(
     found.get('ids.entry')?.remedy ?? '',
-    /^echo shiftvol:1000000:1000000000 \| tee -a \S+\/subuid \S+\/subgid$/,
+    /^echo shiftvol:1000000:655360 \| tee -a \S+\/subuid \S+\/subgid$/,
   );
   assert.equal(found.has('ids.usable'), false);
 });
