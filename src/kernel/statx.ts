@@ -1,6 +1,7 @@
 /** statx(2): what a path or descriptor is, and which mount it lies on. One call, nothing that grows with the number of mounts. */
+import { errnoNumber, KernelError } from './errno.ts';
 import type { Fd, MountFd } from './fd.ts';
-import { bind, check, NR, pathArgument } from './libc.ts';
+import { bind, check, lastErrno, NR, pathArgument } from './libc.ts';
 
 export const AT_FDCWD = -100;
 export const AT_EMPTY_PATH = 0x1000;
@@ -11,6 +12,7 @@ const AT_NO_AUTOMOUNT = 0x800;
 const STATX_BASIC_STATS = 0x7ff;
 const STATX_MNT_ID = 0x1000;
 const STATX_MNT_ID_UNIQUE = 0x4000;
+const MASK = STATX_BASIC_STATS | STATX_MNT_ID | STATX_MNT_ID_UNIQUE;
 const STATX_ATTR_MOUNT_ROOT = 0x2000n;
 
 export type FileStatus = {
@@ -39,14 +41,26 @@ export function statx(path: string): FileStatus {
   return call(AT_FDCWD, pathArgument(path), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, path);
 }
 
+/** The same, undefined where there is nothing: an error object for what is expected would cost more than the call. */
+export function statxIfThere(path: string): FileStatus | undefined {
+  const flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
+  if (sys(AT_FDCWD, pathArgument(path), flags, MASK, buffer) === 0) return read();
+  const errno = lastErrno();
+  if (errno === errnoNumber('ENOENT') || errno === errnoNumber('ENOTDIR')) return undefined;
+  throw new KernelError('statx', errno, path);
+}
+
 /** The same of what a descriptor stands for, also a detached mount. */
 export function fstatx(fd: Fd | MountFd): FileStatus {
   return call(fd, '', AT_EMPTY_PATH, `fd ${fd}`);
 }
 
 function call(dirfd: number, path: string, flags: number, object: string): FileStatus {
-  const mask = STATX_BASIC_STATS | STATX_MNT_ID | STATX_MNT_ID_UNIQUE;
-  check('statx', sys(dirfd, path, flags, mask, buffer), object);
+  check('statx', sys(dirfd, path, flags, MASK, buffer), object);
+  return read();
+}
+
+function read(): FileStatus {
   return {
     uid: buffer.readUInt32LE(20),
     gid: buffer.readUInt32LE(24),

@@ -1,9 +1,10 @@
 import type { BlockDevice, ImageRef, Mounted, Mounter, MountSpec, OpenOptions } from '../engine/ports.ts';
 import { KernelLogs } from '../kernel/kmsg.ts';
+import { statxIfThere } from '../kernel/statx.ts';
 import { Inside } from './inside.ts';
 import { openBlock } from './open-block.ts';
 import { openFile } from './open-file.ts';
-import { mountedAt, place, statusAt } from './place.ts';
+import { mountedAt, place } from './place.ts';
 import { released } from './released.ts';
 import { unmount } from './unmount.ts';
 import { UsernsCache } from './userns-cache.ts';
@@ -51,7 +52,7 @@ export class KernelMounter implements Mounter, AsyncDisposable {
   }
 
   async inspect(path: string): Promise<Mounted | undefined> {
-    const status = statusAt(path);
+    const status = statxIfThere(path);
     return status?.mountRoot === true ? mountedAt(path, status) : undefined;
   }
 

@@ -7,7 +7,7 @@ import type { MountFd } from '../kernel/fd.ts';
 import type { KernelLogs } from '../kernel/kmsg.ts';
 import { mountSetIdmap, moveMount, umount2 } from '../kernel/mount.ts';
 import { statmount, whereSupported } from '../kernel/statmount.ts';
-import { type FileStatus, fstatx, statx } from '../kernel/statx.ts';
+import { type FileStatus, fstatx, statx, statxIfThere } from '../kernel/statx.ts';
 import { freshMount } from './fresh.ts';
 import { type GuardedMount, guard, hostIdOf } from './guard.ts';
 import { readMountinfo, topmostAt } from './mountinfo.ts';
@@ -28,7 +28,7 @@ export async function place(
   signal: AbortSignal | undefined,
 ): Promise<Mounted> {
   const guarded = guard(device.fsType, spec);
-  const there = statusAt(guarded.path);
+  const there = statxIfThere(guarded.path);
   if (there?.mountRoot === true) return requireSame(deps, there, device, guarded);
   if (device instanceof OpenedDevice && device.found && isMountedSomewhere(deps, device))
     throw inUse(`Cannot mount ${device.path} at ${JSON.stringify(guarded.path)}: it is mounted already`);
@@ -49,16 +49,6 @@ export async function place(
     // Our own descriptor still holds it: lazy, and gone as soon as that is closed, when this function is left.
     if (placed) umount2(guarded.path, { lazy: true });
     removeIfEmpty(guarded.path);
-    throw error;
-  }
-}
-
-/** undefined where there is nothing. */
-export function statusAt(path: string): FileStatus | undefined {
-  try {
-    return statx(path);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
     throw error;
   }
 }

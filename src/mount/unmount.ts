@@ -5,10 +5,9 @@ import { ShiftvolError } from '../errors.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import { MOUNT_ATTR, umount2Async } from '../kernel/mount.ts';
 import { statmount, whereSupported } from '../kernel/statmount.ts';
-import type { FileStatus } from '../kernel/statx.ts';
+import { type FileStatus, statxIfThere } from '../kernel/statx.ts';
 import { findHolders, namespaceOf, tellHolders } from './holders.ts';
 import { type MountInfo, readMountinfo, topmostAt } from './mountinfo.ts';
-import { statusAt } from './place.ts';
 
 type Deps = { readonly procRoot: string; readonly sysRoot: string };
 
@@ -17,7 +16,7 @@ type Deps = { readonly procRoot: string; readonly sysRoot: string };
  * not ours, on the path, on top or below, is left alone.
  */
 export async function unmount(deps: Deps, path: string, options: { lazy: boolean }): Promise<void> {
-  const status = statusAt(path);
+  const status = statxIfThere(path);
   if (status === undefined) return;
   if (status.mountRoot) {
     requireOurs(deps, path, status);
