@@ -93,10 +93,7 @@ async function perform({ keep, json }: Options): Promise<number> {
   }
   const left = remains(work);
   if (left.length > 0) throw new Error(`Left over: ${left.join(', ')}`);
-  show.done(
-    'agent, container, runtime, RabbitMQ, pool and files are gone; nothing is left on this host',
-    performance.now() - began,
-  );
+  show.done('agent, container, broker, pool, files: gone; nothing is left on this host', performance.now() - began);
   return stop.signal.aborted && !keep ? 128 + constants.signals.SIGINT : 0;
 }
 
