@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /**
- * `shiftvol`, when Node is started with this file. Whatever Node that is must be able to read it, so that an old one can say what is
- * needed; the launcher beside it, `shiftvol`, takes the right one.
+ * What bin/shiftvol starts. Whatever Node this is started with must be able to read it, so that an old one can say what is needed.
  */
 import * as nodeModule from 'node:module'; // by name, what an old Node does not have would be a syntax error there
 
@@ -9,7 +8,7 @@ const NEEDED = 24;
 
 if (Number.parseInt(process.versions.node, 10) < NEEDED) {
   process.stderr.write(
-    `shiftvol: Cannot run on Node ${process.versions.node}: ${NEEDED} or later is needed (start it with the command "shiftvol", which takes the Node that came with it, or with that one: node_modules/node/bin/node)\n`,
+    `shiftvol: Cannot run on Node ${process.versions.node}: ${NEEDED} or later is needed (bin/shiftvol of the package takes the one that came with it)\n`,
   );
   process.exitCode = 5;
 } else {
