@@ -43,6 +43,7 @@ export async function setUp(
   scope: AsyncDisposableStack,
   signal: AbortSignal,
 ): Promise<Stage> {
+  process.env['TMPDIR'] = work; // whatever the rig makes is then below it
   const timed = async <T>(making: Promise<T>, text: (made: T) => string): Promise<T> => {
     const began = performance.now();
     const made = await making;
