@@ -67,7 +67,9 @@ export async function startRabbit(
     // The script then becomes the Erlang machine instead of waiting for it, so that the child's id is the broker's.
     detached: 'true',
   };
-  const run = (command: string, args: readonly string[]) => spawn(command, args, { env, cwd: dir, stdio: 'ignore' });
+  // With us, however we end: the kernel sees to it where no handler of ours can.
+  const run = (command: string, args: readonly string[]) =>
+    spawn('setpriv', ['--pdeathsig', 'KILL', command, ...args], { env, cwd: dir, stdio: 'ignore' });
   const epmd = run('epmd', ['-port', String(epmdPort), '-address', '127.0.0.1', '-relaxed_command_check']);
   let broker: ChildProcess | undefined;
   const children = () => [broker, epmd].filter(c => c !== undefined && c.exitCode === null && c.signalCode === null);
