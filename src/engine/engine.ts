@@ -3,25 +3,26 @@ import { build } from './attach.ts';
 import type { EngineDeps } from './deps.ts';
 import { type Taken, takeAway } from './detach.ts';
 import { EventMaker } from './events.ts';
-import type {
-  AttachCommand,
-  Attachment,
-  AttachmentId,
-  Command,
-  DestroyCommand,
-  DetachCommand,
-  InstanceKey,
-  InstanceRef,
-  Outcome,
-  Plan,
-  RemovalGoal,
-  SpawnCommand,
-  StepTiming,
+import {
+  type AttachCommand,
+  type Attachment,
+  type AttachmentId,
+  type Command,
+  type DestroyCommand,
+  type DetachCommand,
+  type InstanceKey,
+  type InstanceRef,
+  isSettled,
+  type Outcome,
+  type Plan,
+  type RemovalGoal,
+  type SpawnCommand,
+  type StepTiming,
 } from './model.ts';
 import { mapOfAllocation, planSpawn } from './plan.ts';
 import type { Allocation, Also, UsedRange } from './ports.ts';
 import { findToDestroy, findToDetach, prepareAttach, prepareSpawn, type Settle } from './prepare.ts';
-import { type Preview, previewBuild, previewRemoval } from './preview.ts';
+import { type Preview, preview } from './preview.ts';
 import { KeyedQueue } from './queue.ts';
 import { type Recovered, recover, recoverOne } from './recover.ts';
 import { attachmentNotFound, idsInUse, rootInUse, unfinished } from './refuse.ts';
@@ -82,32 +83,7 @@ export class Engine {
 
   /** What `execute` would do: the objects of its calls. Nothing is changed, and no id is reserved. */
   async preview(command: Command, signal: AbortSignal): Promise<Preview> {
-    const resolved = await resolve(this.#deps, command.instance, signal);
-    const settle: Settle = async attachment => requireSettled(attachment);
-    const unchanged: Preview = { dryRun: true, action: command.action, changed: false, steps: [] };
-    switch (command.action) {
-      case 'attach': {
-        const prepared = await prepareAttach(this.#deps, command, resolved, settle);
-        return 'plan' in prepared ? previewBuild('attach', prepared.plan, prepared.template?.path) : unchanged;
-      }
-      case 'spawn': {
-        const prepared = await prepareSpawn(this.#deps, command, resolved, settle);
-        if (!('template' in prepared)) return unchanged;
-        const map =
-          resolved.instance?.idmap ?? mapOfAllocation(await this.#deps.allocator.preview(resolved.key, { signal }));
-        return previewBuild(
-          'spawn',
-          planSpawn(command, resolved.key, map, prepared.template, prepared.context),
-          prepared.template.path,
-        );
-      }
-      case 'detach':
-        return previewRemoval('detach', [findToDetach(this.#deps, command, resolved.key)], command.lazy);
-      case 'destroy':
-        return previewRemoval('destroy', findToDestroy(this.#deps, command, resolved.key), command.lazy);
-      default:
-        return command satisfies never;
-    }
+    return await preview(this.#deps, command, signal);
   }
 
   list(instance?: InstanceKey): readonly Attachment[] {
@@ -313,14 +289,4 @@ export class Engine {
  */
 function isCountedOn({ action, requestId }: Command): boolean {
   return requestId !== undefined || action === 'attach' || action === 'spawn';
-}
-
-function isSettled({ status: { state } }: Attachment): boolean {
-  return state === 'attached' || state === 'detached';
-}
-
-/** A dry run does not end what is unfinished. */
-function requireSettled(attachment: Attachment | undefined): Attachment | undefined {
-  if (attachment && !isSettled(attachment)) throw unfinished(attachment);
-  return attachment;
 }

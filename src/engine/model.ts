@@ -99,6 +99,11 @@ export type Attachment = {
   readonly updatedAt: string;
 };
 
+/** Nothing is under way, and nothing was left half way. */
+export function isSettled({ status: { state } }: Attachment): boolean {
+  return state === 'attached' || state === 'detached';
+}
+
 /** What a step took, in milliseconds. */
 export type StepTiming = { readonly step: string; readonly ms: number };
 

@@ -1,4 +1,9 @@
-import type { Attachment, Command, Plan } from './model.ts';
+import type { EngineDeps } from './deps.ts';
+import { type Attachment, type Command, isSettled, type Plan } from './model.ts';
+import { mapOfAllocation, planSpawn } from './plan.ts';
+import { findToDestroy, findToDetach, prepareAttach, prepareSpawn, type Settle } from './prepare.ts';
+import { unfinished } from './refuse.ts';
+import { resolve } from './resolve.ts';
 
 /** One thing that would be done, and to what: the object of the call, not prose. */
 export type PreviewStep = { readonly step: string; readonly call: string; readonly object: string };
@@ -10,7 +15,38 @@ export type Preview = {
   readonly steps: readonly PreviewStep[];
 };
 
-export function previewBuild(action: Command['action'], plan: Plan, templatePath: string | undefined): Preview {
+/** What a command would do. @throws what the command would be refused with; SV_BUSY: an earlier one is unfinished */
+export async function preview(deps: EngineDeps, command: Command, signal: AbortSignal): Promise<Preview> {
+  const resolved = await resolve(deps, command.instance, signal);
+  const unchanged: Preview = { dryRun: true, action: command.action, changed: false, steps: [] };
+  switch (command.action) {
+    case 'attach': {
+      const prepared = await prepareAttach(deps, command, resolved, onlyLook);
+      return 'plan' in prepared ? previewBuild('attach', prepared.plan, prepared.template?.path) : unchanged;
+    }
+    case 'spawn': {
+      const prepared = await prepareSpawn(deps, command, resolved, onlyLook);
+      if (!('template' in prepared)) return unchanged;
+      const { template, context } = prepared;
+      const map = resolved.instance?.idmap ?? mapOfAllocation(await deps.allocator.preview(resolved.key, { signal }));
+      return previewBuild('spawn', planSpawn(command, resolved.key, map, template, context), template.path);
+    }
+    case 'detach':
+      return previewRemoval('detach', [findToDetach(deps, command, resolved.key)], command.lazy);
+    case 'destroy':
+      return previewRemoval('destroy', findToDestroy(deps, command, resolved.key), command.lazy);
+    default:
+      return command satisfies never;
+  }
+}
+
+/** A dry run does not end what is unfinished. */
+const onlyLook: Settle = async attachment => {
+  if (attachment && !isSettled(attachment)) throw unfinished(attachment);
+  return attachment;
+};
+
+function previewBuild(action: Command['action'], plan: Plan, templatePath: string | undefined): Preview {
   const steps: PreviewStep[] = [];
   const add = (step: string, call: string, object: string) => steps.push({ step, call, object });
   if (plan.snapshot !== undefined && !plan.snapshotKept)
@@ -34,7 +70,7 @@ export function previewBuild(action: Command['action'], plan: Plan, templatePath
   return { dryRun: true, action, changed: true, plan, steps };
 }
 
-export function previewRemoval(action: Command['action'], attachments: readonly Attachment[], lazy: boolean): Preview {
+function previewRemoval(action: Command['action'], attachments: readonly Attachment[], lazy: boolean): Preview {
   const steps = attachments.flatMap(({ plan, status }): PreviewStep[] => {
     const mounted = status.state !== 'detached';
     const umount = lazy ? 'umount2(MNT_DETACH)' : 'umount2';
