@@ -17,9 +17,15 @@ import type { GuardedMount } from './guard.ts';
 
 /**
  * A mount of a superblock that nobody else has, not visible anywhere yet.
+ * `meanwhile` is called while another thread waits for the kernel, which reads the disk for a millisecond or ten.
  * @throws SV_MOUNT with the kernel's own words; SV_VOLUME_IN_USE: the device is mounted; SV_HOST: the kernel lacks this file system
  */
-export async function freshMount(logs: KernelLogs, device: BlockDevice, mount: GuardedMount): Promise<Owned<MountFd>> {
+export async function freshMount(
+  logs: KernelLogs,
+  device: BlockDevice,
+  mount: GuardedMount,
+  meanwhile: () => void,
+): Promise<Owned<MountFd>> {
   using context = openContext(mount);
   using loan = logs.borrow();
   try {
@@ -28,10 +34,15 @@ export async function freshMount(logs: KernelLogs, device: BlockDevice, mount: G
       if (typeof option === 'string') fsconfigFlag(context.fd, option);
       else fsconfigString(context.fd, option[0], option[1]);
     }
-    await fsconfigCreateAsync(context.fd, device.path);
+    const created = fsconfigCreateAsync(context.fd, device.path);
+    try {
+      meanwhile();
+    } finally {
+      await created; // whatever happens, nobody closes the context under it
+    }
     return fsmount(context.fd, mount.attributes);
   } catch (error) {
-    if (!isErrno(error)) throw error;
+    if (!isErrno(error) || !error.call.startsWith('fs')) throw error; // of what was done meanwhile
     throw explainFailure(error, device, mount, {
       words: kernelWords(context.fd, loan.log, device.path),
       readable: loan.log.readable,

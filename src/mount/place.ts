@@ -33,7 +33,8 @@ export async function place(
   if (device instanceof OpenedDevice && device.found && isMountedSomewhere(deps, device))
     throw inUse(`Cannot mount ${device.path} at ${JSON.stringify(guarded.path)}: it is mounted already`);
   signal?.throwIfAborted();
-  using mount = await freshMount(deps.logs, device, guarded);
+  // The namespace is kept for the moment, below, in which it is used.
+  using mount = await freshMount(deps.logs, device, guarded, () => void deps.namespaces.get(guarded.maps));
   signal?.throwIfAborted();
   const owner = fstatx(mount.fd);
   const expected = requireMappedRoot(owner, device, guarded, spec.idBase);

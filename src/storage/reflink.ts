@@ -7,7 +7,7 @@
  *   takes its directory entry and its shared extents along. `snapshot`, called again by recover, makes it anew from the template;
  * - or whole. The template itself was synced before it got its name.
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, statSync, unlinkSync } from 'node:fs';
 import type { Backend, Template } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
@@ -49,7 +49,7 @@ export function reflinkBackend({ poolDir }: { readonly poolDir: string }): Backe
     },
 
     async removeSnapshot(name) {
-      rmSync(at.snapshot(name), { force: true });
+      unlinkIfThere(at.snapshot(name));
     },
 
     async listSnapshots() {
@@ -58,6 +58,14 @@ export function reflinkBackend({ poolDir }: { readonly poolDir: string }): Backe
       );
     },
   };
+}
+
+function unlinkIfThere(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (!isNodeErrno(error, 'ENOENT')) throw error;
+  }
 }
 
 /** The names in a directory of a pool, without those that are hidden. None where there is no such directory. */
