@@ -188,6 +188,7 @@ function follow(child: ReturnType<typeof spawn>, forward: boolean): Promise<numb
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  console.error(error instanceof SetupError ? error.message : error);
-  process.exitCode = 1;
+  const usage = error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS');
+  console.error(usage ? `${error.message}\n\n${HELP}` : error instanceof SetupError ? error.message : error);
+  process.exitCode = usage ? 2 : 1;
 }
