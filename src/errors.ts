@@ -46,6 +46,7 @@ export const CODES = {
   SV_MOUNT: failed('the kernel refused to mount the file system; the text has the kernel’s own reason', false),
   SV_RUNTIME: failed('the container runtime refused or failed'),
   SV_BUS: failed('the message broker refused or failed'),
+  SV_AGENT: failed('the agent of this host does not answer, or not as an agent does'),
   SV_STORE: failed('the journal cannot be read or written'),
   SV_TOOL: failed('a helper program (mkfs, fsck, qemu-img, ...) failed', false),
   SV_DOWNLOAD: failed('a download failed'),

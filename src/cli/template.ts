@@ -1,10 +1,10 @@
 import { Argument, type Command, Option } from 'commander';
-import { ShiftvolError } from '../errors.ts';
 import type { ImportRequest, ImportResult } from '../storage/import/request.ts';
 import type { TemplateWithUse } from '../storage/templates.ts';
 import type { DefineCommand, GlobalOptions } from './command.ts';
 import { idBaseOption } from './options.ts';
 import { bytes, print, progress, table } from './output.ts';
+import { stopOnSignals } from './signals.ts';
 
 type Changing = GlobalOptions & { readonly dryRun?: boolean };
 
@@ -231,17 +231,4 @@ async function mountedPool(options: GlobalOptions) {
   const { ensurePool } = await import('../storage/pool.ts');
   await ensurePool(paths);
   return paths;
-}
-
-/** Control-C and a polite kill end the work and undo it; a second one ends the process. */
-function stopOnSignals(): Disposable & { readonly signal: AbortSignal } {
-  const controller = new AbortController();
-  const stop = (): void => controller.abort(new ShiftvolError('SV_CANCELLED', 'Cancelled by a signal, and undone'));
-  process.once('SIGINT', stop).once('SIGTERM', stop);
-  return {
-    signal: controller.signal,
-    [Symbol.dispose]() {
-      process.removeListener('SIGINT', stop).removeListener('SIGTERM', stop);
-    },
-  };
 }

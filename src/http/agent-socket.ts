@@ -1,16 +1,23 @@
-import { chmodSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, statSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
+import { dirname } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
 import { asError, CODES, report, ShiftvolError } from '../errors.ts';
 import { type ApiRequest, answer } from './api.ts';
 
 /** A request is a command with a few paths: more is junk. */
 const MAX_BODY_BYTES = 64 * 1024;
+/** sockaddr_un(7): 108 with the NUL. */
+const MAX_PATH_BYTES = 107;
+/** At the end, for those who do not take their answer. */
+const LAST_WORDS_MS = 1000;
 
 /**
  * The agent's HTTP/JSON socket. Whoever may open it (root: mode 0600) may ask for anything the engine does.
  * `POST /v1/call` with an ApiRequest answers `{"result": …}` or `{"error": {code, message, …}}`; `GET /v1/health` answers `health()`.
+ * Whoever hangs up before the answer gives up what was asked: it is cancelled, and undone.
+ * @throws SV_CONFIG: no place for a socket; SV_LOCKED: another agent listens there
  */
 export async function listenOnSocket(
   path: string,
@@ -18,9 +25,13 @@ export async function listenOnSocket(
   health: () => object,
   signal: AbortSignal,
 ): Promise<AsyncDisposable> {
+  requirePlace(path);
   await removeStale(path);
+  const working = new Set<Promise<void>>();
   const server = createServer((request, response) => {
-    void handle(engine, health, request, response, signal);
+    const work = handle(engine, health, request, response, signal);
+    working.add(work);
+    work.finally(() => working.delete(work));
   });
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
@@ -36,29 +47,54 @@ export async function listenOnSocket(
   return {
     async [Symbol.asyncDispose]() {
       const closed = new Promise(done => server.close(done));
+      await Promise.allSettled(working);
       server.closeIdleConnections();
+      // One that has sent half a request, or does not read, is not waited for.
+      const cut = setTimeout(() => server.closeAllConnections(), LAST_WORDS_MS);
       await closed;
+      clearTimeout(cut);
     },
   };
 }
 
+/** Whoever may write to the directory could put a socket of his own there, and be told what root asks. */
+function requirePlace(path: string): void {
+  const refuse = (what: string, remedy: string) => {
+    throw new ShiftvolError('SV_CONFIG', `Cannot listen on "${path}": ${what}`, { field: 'run_dir', remedy });
+  };
+  const bytes = Buffer.byteLength(path);
+  if (bytes > MAX_PATH_BYTES)
+    refuse(`the path has ${bytes} bytes, ${MAX_PATH_BYTES} are accepted`, 'choose a shorter run_dir');
+  const { mode, uid } = statSync(dirname(path));
+  if ((mode & 0o022) !== 0 || uid !== process.geteuid?.())
+    refuse('others may write to its directory', `chown root ${dirname(path)}; chmod go-w ${dirname(path)}`);
+}
+
 /** A socket that nobody listens on is what a killed agent left. @throws SV_LOCKED: somebody listens */
 async function removeStale(path: string): Promise<void> {
-  const alive = await new Promise<boolean>(resolve => {
-    const socket = connect(path, () => {
-      socket.destroy();
-      resolve(true);
+  const there = lstatSync(path, { throwIfNoEntry: false });
+  if (!there) return;
+  if (!there.isSocket())
+    throw new ShiftvolError('SV_CONFIG', `Cannot listen on "${path}": something that is no socket is there`, {
+      field: 'run_dir',
+      remedy: 'move it away, or use another run_dir',
     });
-    socket.once('error', () => resolve(false));
-  });
-  if (alive)
+  if (await isHeard(path))
     throw new ShiftvolError('SV_LOCKED', `Cannot listen on "${path}": another agent does`, {
       remedy: 'stop it, or use another --run-dir',
     });
+  unlinkSync(path);
+}
+
+async function isHeard(path: string): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const socket = connect(path, () => resolve(true));
+  // Any other error than this one comes from somebody who is there, and has too much to do.
+  socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code !== 'ECONNREFUSED'));
   try {
-    unlinkSync(path);
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+    return await promise;
+  } finally {
+    socket.destroy();
   }
 }
 
@@ -69,6 +105,11 @@ async function handle(
   response: ServerResponse,
   signal: AbortSignal,
 ): Promise<void> {
+  const gone = new AbortController();
+  response.once('close', () => {
+    if (!response.writableFinished)
+      gone.abort(new ShiftvolError('SV_CANCELLED', 'Cancelled: whoever asked has hung up'));
+  });
   try {
     if (request.method === 'GET' && request.url === '/v1/health') return send(response, 200, { result: health() });
     if (request.method !== 'POST' || request.url !== '/v1/call')
@@ -76,27 +117,32 @@ async function handle(
         'SV_MESSAGE',
         `Cannot answer ${request.method} ${request.url}: there is POST /v1/call and GET /v1/health`,
       );
-    // The engine looks at the shape: here it is only JSON.
-    const asked = JSON.parse(await body(request)) as ApiRequest;
-    send(response, 200, { result: await answer(engine, asked, signal) });
-  } catch (thrown) {
-    const error =
-      thrown instanceof SyntaxError
-        ? new ShiftvolError('SV_MESSAGE', 'Cannot read the request: it is not JSON', { cause: thrown })
-        : asError(thrown);
-    send(response, CODES[error.code].http, { error: report(thrown instanceof SyntaxError ? error : thrown) });
+    const asked = parse(await body(request));
+    send(response, 200, { result: await answer(engine, asked, AbortSignal.any([signal, gone.signal])) });
+  } catch (error) {
+    send(response, CODES[asError(error).code].http, { error: report(error) });
   }
 }
 
+/** JSON; its shape is looked at by who answers. */
+function parse(text: string): ApiRequest {
+  try {
+    return JSON.parse(text) as ApiRequest;
+  } catch (cause) {
+    throw new ShiftvolError('SV_MESSAGE', 'Cannot read the request: it is not JSON', { cause });
+  }
+}
+
+/** Read to its end in any case: a client that still writes would not come to see the answer. */
 async function body(request: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request) {
     size += chunk.length;
-    if (size > MAX_BODY_BYTES)
-      throw new ShiftvolError('SV_MESSAGE', `Cannot take the request: it is larger than ${MAX_BODY_BYTES} bytes`);
-    chunks.push(chunk);
+    if (size <= MAX_BODY_BYTES) chunks.push(chunk);
   }
+  if (size > MAX_BODY_BYTES)
+    throw new ShiftvolError('SV_MESSAGE', `Cannot take the request: it is larger than ${MAX_BODY_BYTES} bytes`);
   return Buffer.concat(chunks).toString('utf8');
 }
 

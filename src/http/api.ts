@@ -1,9 +1,9 @@
 /** What can be asked of an engine from outside its process: the agent's socket and the command line speak this. */
 import { z } from 'zod';
 import type { Engine } from '../engine/engine.ts';
-import type { Command, InstanceKey, InstanceRef } from '../engine/model.ts';
+import type { Command, InstanceRef } from '../engine/model.ts';
 import { ShiftvolError } from '../errors.ts';
-import { viewOf } from './view.ts';
+import { listView, viewOf } from './view.ts';
 
 const name = z.string().min(1).max(255);
 const instance = z.strictObject({ ref: name, project: name.optional() });
@@ -82,7 +82,7 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
       return { ...outcome, attachments: outcome.attachments.map(viewOf) };
     }
     case 'list':
-      return engine.list(request.instance as InstanceKey | undefined).map(viewOf);
+      return listView(engine.list(), request.instance);
     case 'show':
       return (await engine.show(refOf(request), request.target, signal)).map(viewOf);
     case 'recover':

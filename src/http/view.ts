@@ -23,6 +23,13 @@ export type AttachmentView = {
   readonly updatedAt: string;
 };
 
+/** All, or those of one instance: by its key, or by the name that it was asked for with. */
+export function listView(attachments: readonly Attachment[], instance?: string): readonly AttachmentView[] {
+  return attachments
+    .filter(({ plan }) => instance === undefined || plan.instance === instance || plan.ref.ref === instance)
+    .map(viewOf);
+}
+
 export function viewOf({ plan, status, createdAt, updatedAt }: Attachment): AttachmentView {
   return {
     id: plan.id,
