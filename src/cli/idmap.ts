@@ -120,6 +120,10 @@ function defineEngineCommands(idmap: Command): void {
     .option('--start <id>', 'begin at this host id and no other', numberOption('--start'))
     .addOption(projectOption())
     .option('--dry-run', 'say which range it would be')
+    .addHelpText(
+      'after',
+      '\nThe range is kept until "shiftvol destroy" or "shiftvol idmap release". An instance has one; asked again it is told.\n\nExamples:\n  shiftvol idmap alloc c2 --dry-run\n  shiftvol idmap alloc c2 --count 131072 --start 1048576',
+    )
     .action(async (instance: string, _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<Options>();
       const { count, start, project, dryRun = false } = options;
@@ -140,6 +144,7 @@ function defineEngineCommands(idmap: Command): void {
     .argument('<instance>', 'name or uuid')
     .addOption(projectOption())
     .option('--dry-run', 'say whether there is anything to give back')
+    .addHelpText('after', '\nExample:\n  shiftvol idmap release c2')
     .action(async (instance: string, _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<Options>();
       const { project, dryRun = false } = options;
@@ -155,6 +160,10 @@ function defineEngineCommands(idmap: Command): void {
   idmap
     .command('list')
     .summary('list who has which host ids')
+    .addHelpText(
+      'after',
+      '\nOurs, the configured containers of LXD and LXC, and every user namespace that is alive.\n\nExample:\n  shiftvol idmap list --json | jq -r ".ranges[].owner"',
+    )
     .action(async (_options: unknown, command: Command) => {
       const options = command.optsWithGlobals<GlobalOptions>();
       const answer = await engine(options, { command: 'idmap.list' });

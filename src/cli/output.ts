@@ -40,8 +40,8 @@ export function bytes(n: number): string {
 }
 
 /**
- * Progress of long work on stderr: a bar with rate and time left in a terminal; with `--json` one `{"event":"progress",...}` line
- * a whole per cent on stdout; nothing otherwise.
+ * Progress of long work, on standard error: a bar with rate and time left in a terminal; with `--json` a line
+ * `{"event":"progress",...}` for each whole per cent (standard output has the result alone); nothing otherwise.
  */
 export function progress(options: OutputOptions, label: string): (doneBytes: number, totalBytes: number) => void {
   const started = performance.now();
@@ -51,7 +51,7 @@ export function progress(options: OutputOptions, label: string): (doneBytes: num
     if (percent === lastPercent) return;
     lastPercent = percent;
     if (options.json) {
-      process.stdout.write(
+      process.stderr.write(
         `${JSON.stringify({ event: 'progress', label, percent, doneBytes: done, totalBytes: total })}\n`,
       );
       return;

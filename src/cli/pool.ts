@@ -2,13 +2,15 @@ import type { Command } from 'commander';
 import type { PoolStatus } from '../storage/pool-status.ts';
 import type { DefineCommand, GlobalOptions } from './command.ts';
 import { bytes, print } from './output.ts';
+import { planTable } from './plan-table.ts';
+import { stopOnSignals } from './signals.ts';
 
 type Changing = GlobalOptions & { readonly dryRun?: boolean; readonly size: string };
 
 export const define: DefineCommand = program => {
   const pool = program.command('pool').summary('set up and grow the place where templates and snapshots lie');
   pool.description(
-    'Snapshots need a file system that can share extents: XFS or btrfs. Where the state directory is on neither, a pool is one XFS in\n' +
+    'Snapshots need a file system that can share extents: XFS or btrfs. Where the state directory is on neither, a pool is one XFS in ' +
       'a sparse file (pool.img), mounted at pool_dir for root alone, and mounted again by whatever uses it after a reboot.',
   );
   defineCreate(pool);
@@ -29,8 +31,9 @@ function defineCreate(pool: Command): void {
       const { paths, sizeBytes } = await read(options);
       const { createPool, planPool } = await import('../storage/pool.ts');
       planPool(paths, sizeBytes);
-      if (options.dryRun === true) await printPlan(options, 'create', sizeBytes, 'mkfs.xfs');
-      else print(options, await createPool(paths, { sizeBytes }), statusText);
+      if (options.dryRun === true) return await printPlan(options, 'create', sizeBytes);
+      using stop = stopOnSignals();
+      print(options, await createPool(paths, { sizeBytes, signal: stop.signal }), statusText);
     });
 }
 
@@ -46,8 +49,9 @@ function defineGrow(pool: Command): void {
       const { paths, sizeBytes } = await read(options);
       const { growPool, planGrowth } = await import('../storage/pool.ts');
       planGrowth(paths, sizeBytes);
-      if (options.dryRun === true) await printPlan(options, 'grow', sizeBytes, 'xfs_growfs');
-      else print(options, await growPool(paths, { sizeBytes }), statusText);
+      if (options.dryRun === true) return await printPlan(options, 'grow', sizeBytes);
+      using stop = stopOnSignals();
+      print(options, await growPool(paths, { sizeBytes, signal: stop.signal }), statusText);
     });
 }
 
@@ -74,13 +78,14 @@ function defineRemove(pool: Command): void {
       const paths = await poolPaths(options);
       const { planPoolRemoval, removePool } = await import('../storage/pool.ts');
       const { image } = await planPoolRemoval(paths);
-      const dryRun = options.dryRun === true;
-      if (!dryRun) await removePool(paths);
-      print(
-        options,
-        { image, poolDir: paths.poolDir, removed: !dryRun, dryRun },
-        r => `${dryRun ? 'would remove' : 'removed'} ${r.image}`,
-      );
+      if (options.dryRun === true) {
+        const { poolRemoval } = await import('./storage-plans.ts');
+        const steps = poolRemoval({ image, poolDir: paths.poolDir });
+        print(options, { image, poolDir: paths.poolDir, removed: false, dryRun: true, steps }, p => planTable(p.steps));
+        return;
+      }
+      await removePool(paths);
+      print(options, { image, poolDir: paths.poolDir, removed: true, dryRun: false }, r => `removed ${r.image}`);
     });
 }
 
@@ -95,11 +100,13 @@ async function poolPaths(options: GlobalOptions) {
   return { stateDir, poolDir };
 }
 
-async function printPlan(options: Changing, action: 'create' | 'grow', sizeBytes: number, tool: string): Promise<void> {
+async function printPlan(options: Changing, action: 'create' | 'grow', sizeBytes: number): Promise<void> {
   const { poolImage } = await import('../storage/pool-status.ts');
+  const { poolCreation, poolGrowth } = await import('./storage-plans.ts');
   const { stateDir, poolDir } = await poolPaths(options);
-  const plan = { dryRun: true, action, image: poolImage(stateDir), sizeBytes, tool, poolDir };
-  print(options, plan, p => `would ${action} ${p.image} (${bytes(sizeBytes)}, ${tool}) for ${p.poolDir}`);
+  const pool = { image: poolImage(stateDir), sizeBytes, poolDir };
+  const steps = action === 'create' ? poolCreation(pool) : poolGrowth(pool);
+  print(options, { dryRun: true, action, ...pool, steps }, p => planTable(p.steps));
 }
 
 function statusText(s: PoolStatus): string {

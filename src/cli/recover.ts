@@ -1,6 +1,12 @@
 import type { Recovered } from '../engine/recover.ts';
+import type { PlannedRecovery } from '../http/recover-plan.ts';
 import type { DefineCommand, GlobalOptions } from './command.ts';
+import { planTable } from './plan-table.ts';
 
+/** A dry run says the steps too. */
+type Answer = Omit<Recovered, 'attachments'> & {
+  readonly attachments: readonly (Recovered['attachments'][number] & Partial<PlannedRecovery>)[];
+};
 type Options = GlobalOptions & { readonly dryRun?: boolean };
 
 export const define: DefineCommand = program => {
@@ -10,23 +16,23 @@ export const define: DefineCommand = program => {
     .option('--dry-run', 'say what would be done, and do nothing')
     .addHelpText(
       'after',
-      '\nThe agent does this at its start. What cannot be ended is told with its reason, and the exit status is 1.',
+      '\nThe agent does this at its start, and then now and then. What cannot be ended is told with its reason, and the exit status is 1.\n\nExamples:\n  shiftvol recover --dry-run\n  shiftvol recover --json | jq -r \'.attachments[] | select(.did == "left") | .error.message\'',
     )
     .action(async (_options, command) => {
       const options: Options = command.optsWithGlobals();
       const { callEngine } = await import('./engine-client.ts');
       const { print } = await import('./output.ts');
-      const answer = (await callEngine(options, { command: 'recover', dryRun: options.dryRun ?? false })) as Recovered;
+      const answer = (await callEngine(options, { command: 'recover', dryRun: options.dryRun ?? false })) as Answer;
       print(options, answer, recoveredText);
       if (answer.attachments.some(a => a.did === 'left')) process.exitCode = 1;
     });
 };
 
-function recoveredText({ attachments, leftovers, dryRun }: Recovered): string {
-  const lines = attachments.map(
-    a =>
-      `${dryRun && a.did !== 'left' ? 'would be ' : ''}${a.did}  ${a.instance}:${a.target} (was ${a.was})${a.error ? `: ${a.error.message}` : ''}`,
-  );
+function recoveredText({ attachments, leftovers, dryRun }: Answer): string {
+  const lines = attachments.flatMap(a => [
+    `${dryRun && a.did !== 'left' ? 'would be ' : ''}${a.did}  ${a.instance}:${a.target} (was ${a.was})${a.error ? `: ${a.error.message}` : ''}`,
+    ...(a.steps === undefined || a.steps.length === 0 ? [] : [planTable(a.steps)]),
+  ]);
   for (const l of leftovers) lines.push(`not ours by the journal, left alone: ${l.kind} ${l.what}`);
   return lines.length === 0 ? 'nothing to recover' : lines.join('\n');
 }

@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8';
 import type { DefineCommand, GlobalOptions } from './command.ts';
 
 type Options = GlobalOptions & { readonly bus?: boolean };
@@ -9,10 +10,13 @@ export const define: DefineCommand = program => {
     .option('--no-bus', 'do not connect to the broker, even where one is configured')
     .addHelpText(
       'after',
-      '\nOne agent a state directory. It recovers first, then listens on RUN_DIR/agent.sock (for this command line) and on the bus.\nSIGTERM or SIGINT: takes no more, ends what is under way, and leaves every mount in place.',
+      '\nOne agent a state directory. It recovers first, then listens on RUN_DIR/agent.sock (for this command line) and on the bus.\nSIGTERM or SIGINT: takes no more, ends what is under way, and leaves every mount in place.\n\nExamples:\n  shiftvol serve\n  shiftvol serve --no-bus -v',
     )
     .action(async (_options, command) => {
       const options: Options = command.optsWithGlobals();
+      // The young generation stays as small as it begins. V8 lets it grow to 48 MiB under load and gives nothing back; what an attach
+      // leaves behind is small and collected in passing (measured: no slower).
+      setFlagsFromString('--semi-space-growth-factor=1');
       const { runAgent } = await import('./agent.ts');
       await runAgent(options, options.bus ?? true);
     });

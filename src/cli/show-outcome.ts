@@ -3,6 +3,7 @@ import type { Outcome } from '../engine/model.ts';
 import type { Preview } from '../engine/preview.ts';
 import type { AttachmentView } from '../http/view.ts';
 import { paint, table } from './output.ts';
+import { planTable } from './plan-table.ts';
 
 export type OutcomeView = Omit<Outcome, 'attachments'> & { readonly attachments: readonly AttachmentView[] };
 
@@ -22,14 +23,11 @@ export function outcomeText(value: unknown): string {
 }
 
 function previewText({ steps, changed }: Preview): string {
-  if (!changed) return 'nothing to do';
-  return table(
-    ['STEP', 'CALL', 'OBJECT'],
-    steps.map(s => [s.step, s.call, s.object]),
-  );
+  return changed ? planTable(steps) : 'nothing to do';
 }
 
 export function attachmentTable(rows: readonly AttachmentView[]): string {
+  if (rows.length === 0) return 'no attachments';
   return table(
     ['ID', 'INSTANCE', 'TARGET', 'SOURCE', 'STATE', 'DEVICE', 'HOST IDS', 'AGE'],
     rows.map(a => [a.id, a.instance, a.target, sourceText(a), a.state, a.device ?? '-', hostIds(a), age(a.createdAt)]),

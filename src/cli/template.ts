@@ -4,6 +4,7 @@ import type { TemplateWithUse } from '../storage/templates.ts';
 import type { DefineCommand, GlobalOptions } from './command.ts';
 import { idBaseOption } from './options.ts';
 import { bytes, print, progress, table } from './output.ts';
+import { planTable } from './plan-table.ts';
 import { stopOnSignals } from './signals.ts';
 
 type Changing = GlobalOptions & { readonly dryRun?: boolean };
@@ -57,7 +58,10 @@ function defineImport(template: Command): void {
       const { importTemplate, planImport } = await import('../storage/import/import.ts');
       if (options.dryRun === true) {
         const plan = planImport(paths, request);
-        print(options, { dryRun: true, ...request, ...plan }, p => `would import ${p.source} ${p.from} as ${p.path}`);
+        const { layout } = await import('../storage/layout.ts');
+        const { templateImport } = await import('./storage-plans.ts');
+        const steps = templateImport(layout(paths.poolDir), request, plan.source);
+        print(options, { dryRun: true, ...request, ...plan, steps }, p => planTable(p.steps));
         return;
       }
       const { ensurePool } = await import('../storage/pool.ts');
@@ -177,13 +181,15 @@ function defineRemove(template: Command): void {
       const paths = await mountedPool(options);
       const { planRemoval, removeTemplate } = await import('../storage/templates.ts');
       const { path } = planRemoval(paths, name);
-      const dryRun = options.dryRun === true;
-      if (!dryRun) await removeTemplate(paths, name);
-      print(
-        options,
-        { name, path, removed: !dryRun, dryRun },
-        r => `${dryRun ? 'would remove' : 'removed'} template ${r.name} (${r.path})`,
-      );
+      if (options.dryRun === true) {
+        const { layout } = await import('../storage/layout.ts');
+        const { templateRemoval } = await import('./storage-plans.ts');
+        const steps = templateRemoval(layout(paths.poolDir), name);
+        print(options, { name, path, removed: false, dryRun: true, steps }, p => planTable(p.steps));
+        return;
+      }
+      await removeTemplate(paths, name);
+      print(options, { name, path, removed: true, dryRun: false }, r => `removed template ${r.name} (${r.path})`);
     });
 }
 

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { Engine } from '../engine/engine.ts';
 import type { Command, InstanceRef } from '../engine/model.ts';
 import { ShiftvolError } from '../errors.ts';
+import { withSteps } from './recover-plan.ts';
 import { listView, viewOf } from './view.ts';
 
 const name = z.string().min(1).max(255);
@@ -85,8 +86,10 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
       return listView(engine.list(), request.instance);
     case 'show':
       return (await engine.show(refOf(request), request.target, signal)).map(viewOf);
-    case 'recover':
-      return await engine.recover({ dryRun: request.dryRun, signal });
+    case 'recover': {
+      const found = await engine.recover({ dryRun: request.dryRun, signal });
+      return request.dryRun ? withSteps(found, engine.list()) : found;
+    }
     case 'idmap.alloc':
       return await engine.reserveIds(
         refOf(request),

@@ -31,16 +31,20 @@ describe('shiftvol pool and template', () => {
   it('make, show, use and remove a pool and a template', async () => {
     await fails(['template', 'import', 'web', '--from', tree], 5, /pool create/);
     assert.equal(existsSync(poolDir), false);
-    assert.match((await shiftvol(['pool', 'create', '--size', '4G', '--dry-run'])).stdout, /would create/);
+    assert.match(
+      (await shiftvol(['pool', 'create', '--size', '4G', '--dry-run'])).stdout,
+      /mkfs\.xfs +\S+\/pool\.img\.new/,
+    );
     assert.equal(existsSync(poolDir), false);
     assert.match((await shiftvol(['pool', 'create', '--size', '4G'])).stdout, /work here/);
     assert.equal((await json(['pool', 'status'])).at(-1)?.['reflink'], true);
 
-    const events = await json(['template', 'import', 'web', '--from', tree, '--id-base', '100000']);
+    const imported = await shiftvol(['template', 'import', 'web', '--from', tree, '--id-base', '100000', '--json']);
 
-    const result = events.at(-1);
-    assert.deepEqual(result?.['dropped'], { devices: 0, sockets: 0 });
-    assert.ok(events.slice(0, -1).every(e => e['event'] === 'progress'));
+    const result = JSON.parse(imported.stdout);
+    assert.deepEqual(result['dropped'], { devices: 0, sockets: 0 });
+    const events = imported.stderr.trim().split('\n');
+    assert.ok(events.length > 1 && events.every(line => JSON.parse(line)['event'] === 'progress'));
     const shown = (await json(['template', 'show', 'web'])).at(-1);
     assert.deepEqual(shown, { ...Object(result?.['template']), snapshots: 0 });
     assert.equal(shown?.['idBase'], 100_000);
@@ -85,7 +89,7 @@ describe('shiftvol pool and template', () => {
       stderr += String(chunk);
     });
 
-    await once(child.stdout, 'data');
+    await once(child.stderr, 'data');
     child.kill('SIGINT');
 
     assert.deepEqual(await ended, [1, null]);
