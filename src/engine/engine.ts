@@ -66,10 +66,11 @@ export class Engine {
     return await this.#arrivals.run(`${project ?? ''}/${ref}`, async () => {
       const answered = this.#requests.answered(command);
       if (answered) return answered;
-      let events = new EventMaker(command, ref, this.#deps.host);
+      const started = performance.now();
+      let events = new EventMaker(command, ref, this.#deps.host, started);
       try {
         const resolved = await resolve(this.#deps, command.instance, signal);
-        events = new EventMaker(command, resolved.key, this.#deps.host);
+        events = new EventMaker(command, resolved.key, this.#deps.host, started);
         const ended = await this.#instances.run(resolved.key, () => this.#do(command, { resolved, events, signal }));
         return { action: command.action, ...ended, durationMs: events.elapsedMs() };
       } catch (thrown) {

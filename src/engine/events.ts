@@ -6,12 +6,14 @@ export class EventMaker {
   readonly #command: Command;
   readonly #host: string;
   readonly #instance: InstanceKey | string;
-  readonly #started = performance.now();
+  readonly #started: number;
 
-  constructor(command: Command, instance: InstanceKey | string, host: string) {
+  /** `started` by performance.now(): when the command was taken up, before its instance was looked for. */
+  constructor(command: Command, instance: InstanceKey | string, host: string, started: number) {
     this.#command = command;
     this.#instance = instance;
     this.#host = host;
+    this.#started = started;
   }
 
   start(id?: AttachmentId): AttachmentEvent {
