@@ -48,7 +48,8 @@ export async function soakCase(bench: Bench): Promise<readonly Row[]> {
   };
   return [
     more('mib', 'MiB', MIB_MORE_AT_MOST),
-    more('descriptors', '', 0),
+    // Connections to the runtime that are kept open, one a request at once at most.
+    more('descriptors', '', LANES),
     more('mounts', '', 0),
     more('loops', '', 0),
     valueRow(name('rate'), (count / ms) * 1000, '/s', undefined, count),
