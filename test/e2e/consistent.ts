@@ -50,11 +50,12 @@ export async function assertListIsTrue(world: World, list: readonly AttachmentVi
   );
 
   const instances = await world.lxd.api.list('/1.0/instances?recursion=1&all-projects=true');
-  const devices = instances.flatMap(i =>
-    Object.entries(i['devices'] as Record<string, { path: string; source: string }>).map(
-      ([, d]) => `${i['name']} ${d.path} ${d.source}`,
-    ),
-  );
+  const devices = instances.flatMap(i => {
+    const { 'user.nova_uuid': uuid } = i['config'] as Record<string, string>;
+    return Object.values(i['devices'] as Record<string, { path: string; source: string }>).map(
+      d => `${uuid ?? i['name']} ${d.path} ${d.source}`,
+    );
+  });
   assert.deepEqual(
     devices.toSorted(),
     attached

@@ -54,10 +54,10 @@ export async function makeWorld(): Promise<World> {
   const [stateDir, runDir] = [join(dir, 'state'), join(dir, 'run')];
   const poolDir = join(stateDir, 'pool');
   mkdirSync(stateDir, { mode: 0o700 });
-  const lxd = scope.use(await startLxd());
   await createPool({ stateDir, poolDir }, { sizeBytes: 20 * 2 ** 30 });
-  // With all that is in it: `pool remove` would refuse while there are templates.
+  // With all that is in it: `pool remove` would refuse while there are templates. After the containers, which may hold a snapshot.
   scope.defer(() => umount2(poolDir, { lazy: false }));
+  const lxd = scope.use(await startLxd());
   // Only where a test has failed is anything left to take away; its failure is to be seen, not what follows from it.
   scope.defer(() => {
     for (const { point } of readMountinfo('/proc').toReversed())

@@ -10,7 +10,7 @@ export type HostState = {
   readonly scope: string;
   /** `loop3 /tmp/x/image (deleted)` */
   readonly loops: readonly string[];
-  /** `mnt:[4026531841] /tmp/x/mount ext4 /dev/loop3` */
+  /** `here /tmp/x/mount ext4 /dev/loop3`; `mnt:[4026531841] ...` of one that is in that namespace only. */
   readonly mounts: readonly string[];
   /** Names in the directory itself, where there is one. */
   readonly files: readonly string[];
@@ -20,15 +20,19 @@ export type HostState = {
 export function hostState(scope = '/'): HostState {
   const loops = loopsInUse('/sys').filter(loop => isBelow(loop.backingFile, scope));
   const sources = new Set(loops.map(loop => loop.path));
-  const mounts = mountTables().flatMap(({ namespace, table }) =>
+  const own = readMountinfo('/proc').filter(m => isBelow(m.point, scope) || sources.has(m.source));
+  const shown = (m: MountInfo) => `${m.point} ${m.fsType} ${m.source}`;
+  const ours = new Set(own.map(shown));
+  // A namespace that somebody makes has copies of all that is mounted: what is still here is none of the leftovers.
+  const others = mountTables().flatMap(({ namespace, table }) =>
     table
-      .filter(m => isBelow(m.point, scope) || sources.has(m.source))
-      .map(m => `${namespace} ${m.point} ${m.fsType} ${m.source}`),
+      .filter(m => (isBelow(m.point, scope) || sources.has(m.source)) && !ours.has(shown(m)))
+      .map(m => `${namespace} ${shown(m)}`),
   );
   return {
     scope,
     loops: loops.map(loop => `${loop.name} ${loop.backingFile}`).toSorted(),
-    mounts: mounts.toSorted(),
+    mounts: [...own.map(m => `here ${shown(m)}`), ...others].toSorted(),
     files: scope !== '/' && existsSync(scope) ? readdirSync(scope).toSorted() : [],
   };
 }
