@@ -2,6 +2,7 @@ import type { BusService } from '../bus/service.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import type { Command } from '../engine/model.ts';
+import { leftoverText } from '../engine/recover.ts';
 import { explain } from '../errors.ts';
 import { listenOnSocket } from '../http/agent-socket.ts';
 import { createLog, type Log, logSteps } from '../log/log.ts';
@@ -27,6 +28,7 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
     log.info('requests were under way when the last run ended; asked again they are done', { interrupted });
   await cleanTemplates(layout(config.poolDir), work.signal);
   await recoverNow(host, log, work.signal);
+  void host.warm(work.signal);
   await using bus = useBus ? await startBus(config, host, log, work.signal) : undefined;
   await using _socket = await listenOnSocket(
     socketPath(config.runDir),
@@ -57,7 +59,7 @@ async function recoverNow(host: Host, log: Log, signal: AbortSignal): Promise<vo
     if (error) log.warn(`recover left it: ${error.message}`, facts);
     else log.info(`recover: ${did}`, facts);
   }
-  for (const { kind, what } of leftovers) log.warn(`not in the journal, left alone: ${kind} ${what}`);
+  for (const leftover of leftovers) log.warn(leftoverText(leftover));
 }
 
 async function startBus(config: Config, host: Host, log: Log, signal: AbortSignal): Promise<BusService> {

@@ -17,7 +17,12 @@ import { reflinkBackend } from '../storage/reflink.ts';
 import { Store } from '../store/journal.ts';
 import { LOCK_TIMEOUT_MS } from './engine-client.ts';
 
-export type Host = AsyncDisposable & { readonly engine: Engine; readonly store: Store };
+export type Host = AsyncDisposable & {
+  readonly engine: Engine;
+  readonly store: Store;
+  /** Does beforehand what the first commands would wait for: threads, modules, the runtime's connection. Never fails. */
+  warm(signal: AbortSignal): Promise<void>;
+};
 
 /**
  * Takes the state directory (one engine at a time), mounts the pool again if a reboot took it, makes the directories.
@@ -54,7 +59,12 @@ export async function assemble(
   };
   const engine = new Engine(options.change?.(deps) ?? deps);
   const kept = resources.move();
-  return { engine, store, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+  return {
+    engine,
+    store,
+    warm: async signal => void (await Promise.allSettled([mounter.warm(), lxd.server(signal)])),
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
 }
 
 /**

@@ -31,7 +31,7 @@ export const define: DefineCommand = program => {
         import('./output.ts'),
         import('./show-outcome.ts'),
       ]);
-      const { instance, target = path } = parsePlace(place);
+      const { instance, target } = parsePlace(place, path);
       const body = { action: 'destroy' as const, instance: { ref: instance, project }, target, lazy, requestId };
       print(options, await callEngine(options, { command: 'execute', dryRun, body }), outcomeText);
     });

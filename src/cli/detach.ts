@@ -34,7 +34,7 @@ export const define: DefineCommand = program => {
         import('./show-outcome.ts'),
         import('../errors.ts'),
       ]);
-      const { instance, target = path } = parsePlace(place);
+      const { instance, target } = parsePlace(place, path);
       if ((target === undefined) === (volumeId === undefined))
         throw new ShiftvolError('SV_USAGE', 'Cannot tell what to detach: give a target, or --volume-id', {
           field: 'target',

@@ -1,4 +1,4 @@
-import type { Recovered } from '../engine/recover.ts';
+import { leftoverText, type Recovered } from '../engine/recover.ts';
 import type { PlannedRecovery } from '../http/recover-plan.ts';
 import type { DefineCommand, GlobalOptions } from './command.ts';
 import { planTable } from './plan-table.ts';
@@ -33,6 +33,6 @@ function recoveredText({ attachments, leftovers, dryRun }: Answer): string {
     `${dryRun && a.did !== 'left' ? 'would be ' : ''}${a.did}  ${a.instance}:${a.target} (was ${a.was})${a.error ? `: ${a.error.message}` : ''}`,
     ...(a.steps === undefined || a.steps.length === 0 ? [] : [planTable(a.steps)]),
   ]);
-  for (const l of leftovers) lines.push(`not ours by the journal, left alone: ${l.kind} ${l.what}`);
+  for (const l of leftovers) lines.push(leftoverText(l));
   return lines.length === 0 ? 'nothing to recover' : lines.join('\n');
 }

@@ -55,8 +55,18 @@ function sourceOf(
   return { kind, path, ...(idBase !== undefined && { idBase }) };
 }
 
-/** `INSTANCE[:TARGET]`: the instance's name has no colon before a slash. */
-export function parsePlace(text: string): { readonly instance: string; readonly target?: string } {
+/**
+ * `INSTANCE`, `INSTANCE TARGET` or `INSTANCE:TARGET`: the instance's name has no colon before a slash.
+ * @throws SV_USAGE: two targets
+ */
+export function parsePlace(text: string, target?: string): { readonly instance: string; readonly target?: string } {
   const colon = text.indexOf(':/');
-  return colon < 0 ? { instance: text } : { instance: text.slice(0, colon), target: text.slice(colon + 1) };
+  if (colon < 0) return { instance: text, ...(target !== undefined && { target }) };
+  const within = text.slice(colon + 1);
+  if (target !== undefined && target !== within)
+    throw new ShiftvolError('SV_USAGE', `Cannot tell which target is meant: "${within}" and "${target}" are given`, {
+      field: 'target',
+      remedy: 'write INSTANCE TARGET, or INSTANCE:TARGET',
+    });
+  return { instance: text.slice(0, colon), target: within };
 }

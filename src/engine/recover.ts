@@ -1,10 +1,10 @@
-import { type ErrorReport, report } from '../errors.ts';
+import { type ErrorReport, explain, report } from '../errors.ts';
 import { undoAll } from './attach.ts';
 import type { EngineDeps } from './deps.ts';
 import { takeAway } from './detach.ts';
 import type { Attachment, AttachmentId, InstanceKey, Plan, RemovalGoal } from './model.ts';
 import { DEVICE_PREFIX } from './plan.ts';
-import type { Instance, Mounted } from './ports.ts';
+import type { Instance, Mounted, Runtime } from './ports.ts';
 import { resolve } from './resolve.ts';
 import type { Steps } from './steps.ts';
 
@@ -18,8 +18,15 @@ export type Recovery = {
   readonly error?: ErrorReport;
 };
 
-/** Things that look like ours and that the journal does not know. They are told, never touched. */
-export type Leftover = { readonly kind: 'snapshot' | 'device'; readonly what: string };
+/**
+ * Things that look like ours and that the journal does not know: told, never touched. `unseen`: a place that could not be looked at, and
+ * why; a runtime that is away is no reason not to start.
+ */
+export type Leftover = { readonly kind: 'snapshot' | 'device' | 'unseen'; readonly what: string };
+
+export function leftoverText({ kind, what }: Leftover): string {
+  return kind === 'unseen' ? `could not look at ${what}` : `not in the journal, left alone: ${kind} ${what}`;
+}
 
 export type Recovered = {
   readonly dryRun: boolean;
@@ -173,9 +180,18 @@ async function findLeftovers(deps: EngineDeps, signal: AbortSignal): Promise<Lef
   const found: Leftover[] = [];
   for (const name of await deps.backend.listSnapshots())
     if (!snapshots.has(name)) found.push({ kind: 'snapshot', what: name });
-  for (const runtime of deps.runtimes)
-    for (const d of await runtime.devices(DEVICE_PREFIX, signal))
-      if (!devices.has(d.device))
-        found.push({ kind: 'device', what: `${runtime.name}:${d.project}/${d.name} ${d.device} at ${d.target}` });
+  for (const runtime of deps.runtimes) found.push(...(await strayDevices(runtime, devices, signal)));
   return found;
+}
+
+async function strayDevices(runtime: Runtime, known: ReadonlySet<string>, signal: AbortSignal): Promise<Leftover[]> {
+  try {
+    const devices = await runtime.devices(DEVICE_PREFIX, signal);
+    return devices
+      .filter(d => !known.has(d.device))
+      .map(d => ({ kind: 'device', what: `${runtime.name}:${d.project}/${d.name} ${d.device} at ${d.target}` }));
+  } catch (error) {
+    signal.throwIfAborted();
+    return [{ kind: 'unseen', what: `devices of ${runtime.name}: ${explain(error)}` }];
+  }
 }

@@ -70,13 +70,14 @@ export class Inside implements AsyncDisposable {
     await thread?.end();
   }
 
+  /** Starts the thread before it is needed: the first detach need not wait for it. */
+  async warm(): Promise<void> {
+    await this.#ready();
+  }
+
   async #run(view: View, { target, devno, lazy }: Target, crossMounts: boolean): Promise<InsideResult> {
     const [major = -1, minor = -1] = devno.split(':').map(Number);
-    this.#thread ??= Thread.start();
-    const thread = await this.#thread.catch(error => {
-      this.#thread = undefined;
-      throw error;
-    });
+    const thread = await this.#ready();
     const where = {
       namespaceFd: view.namespaceFd,
       rootFd: view.rootFd,
@@ -89,6 +90,14 @@ export class Inside implements AsyncDisposable {
       this.#thread = undefined; // it has ended or hangs: the next one gets another
       throw error;
     }
+  }
+
+  async #ready(): Promise<Thread> {
+    this.#thread ??= Thread.start();
+    return await this.#thread.catch(error => {
+      this.#thread = undefined;
+      throw error;
+    });
   }
 
   async #conclude(result: InsideResult, processFd: number, { pid, target, lazy }: Target): Promise<void> {

@@ -69,6 +69,11 @@ export class KernelMounter implements Mounter, AsyncDisposable {
     await this.#inside.unmount({ pid, target, devno, lazy: options.lazy });
   }
 
+  /** Does beforehand what the first detach would wait for. */
+  async warm(): Promise<void> {
+    await this.#inside.warm();
+  }
+
   /** Closes the descriptors and ends the thread. Mounts and devices stay. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#inside[Symbol.asyncDispose]();

@@ -5,6 +5,7 @@
  */
 import {
   constants,
+  existsSync,
   fsyncSync,
   mkdirSync,
   readdirSync,
@@ -85,6 +86,7 @@ export async function openStaging(at: Layout, name: string, signal?: AbortSignal
 
 /** Takes away what interrupted imports and removals left. For recover. Returns the names, without their directories. */
 export async function cleanTemplates(at: Layout, signal?: AbortSignal): Promise<readonly string[]> {
+  if (!existsSync(at.templates)) return [];
   return await withPoolLock(at, signal, () => {
     // A removal that was cut off before the template's renaming is undone: the template is there, so are its snapshots' directories.
     for (const name of entries(at.templates)) mkdirSync(at.snapshotDir(name), { recursive: true, mode: 0o700 });
