@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { lstatSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Source } from '../engine/model.ts';
 import { ShiftvolError } from '../errors.ts';
@@ -17,16 +17,17 @@ export function parseVolume(
   const mode = /:(ro|rw)$/.exec(text)?.[1];
   const rest = mode === undefined ? text : text.slice(0, -3);
   const colon = rest.lastIndexOf(':/');
-  if (colon < 1)
-    throw new ShiftvolError(
-      'SV_USAGE',
-      `Cannot read ${JSON.stringify(text)}: accepted is SOURCE:TARGET or SOURCE:TARGET:ro, with an absolute TARGET`,
-      {
-        field: 'volume',
-        remedy: 'write for example /srv/vol.raw:/mnt/data',
-      },
-    );
-  return { source: sourceOf(rest.slice(0, colon), options), target: rest.slice(colon + 1), readOnly: mode === 'ro' };
+  const target = rest.slice(colon + 1);
+  const refuse = (accepted: string): never => {
+    throw new ShiftvolError('SV_USAGE', `Cannot read ${JSON.stringify(text)}: ${accepted}`, {
+      field: 'volume',
+      remedy: 'write for example /srv/vol.raw:/mnt/data',
+    });
+  };
+  if (colon < 1) refuse('accepted is SOURCE:TARGET or SOURCE:TARGET:ro, with an absolute TARGET');
+  // Most likely a mode that is none of ours, as ":RO": it must not come to be written to.
+  if (target.includes(':')) refuse('after TARGET ":ro" or ":rw" is accepted, and no colon in it');
+  return { source: sourceOf(rest.slice(0, colon), options), target, readOnly: mode === 'ro' };
 }
 
 function sourceOf(
@@ -52,6 +53,13 @@ function sourceOf(
     });
   const path = resolve(text);
   const kind = statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ? 'device' : 'file';
+  // A name of a device, as below /dev/disk, is one; the way to a file may be changed by whoever may change the link.
+  if (kind === 'file' && lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink())
+    throw new ShiftvolError(
+      'SV_IMAGE_REFUSED',
+      `Cannot use "${path}" as an image: it is a symbolic link, accepted is a regular file`,
+      { field: 'volume', remedy: `name the file itself: "realpath ${path}" says where it is` },
+    );
   return { kind, path, ...(idBase !== undefined && { idBase }) };
 }
 
