@@ -28,7 +28,7 @@ export async function run(words: readonly string[]): Promise<number> {
     if (error.code !== 'EPIPE') throw error;
   });
   try {
-    const program = await define(argv);
+    const program = await programFor(argv);
     await program.parseAsync(argv, { from: 'user' });
     return typeof process.exitCode === 'number' ? process.exitCode : EXIT.done;
   } catch (error) {
@@ -40,7 +40,8 @@ export async function run(words: readonly string[]): Promise<number> {
   }
 }
 
-async function define(argv: readonly string[]): Promise<Command> {
+/** The program with its commands: the one that is named, or all of them. */
+export async function programFor(argv: readonly string[]): Promise<Command> {
   const program = new Command('shiftvol')
     .description('Block-device file systems for unprivileged containers in milliseconds, with the right owners.')
     .option('--json', 'print one JSON document on standard output, errors too')
