@@ -47,16 +47,18 @@ export type Agent = AsyncDisposable & {
   log(): string;
 };
 
-export async function makeWorld(): Promise<World> {
+export async function makeWorld({ pool = true }: { readonly pool?: boolean } = {}): Promise<World> {
   await using scope = new AsyncDisposableStack();
   const dir = mkdtempSync(join(tmpdir(), 'shiftvol-e2e-'));
   scope.defer(() => rmSync(dir, { recursive: true, force: true }));
   const [stateDir, runDir] = [join(dir, 'state'), join(dir, 'run')];
   const poolDir = join(stateDir, 'pool');
   mkdirSync(stateDir, { mode: 0o700 });
-  await createPool({ stateDir, poolDir }, { sizeBytes: 20 * 2 ** 30 });
+  if (pool) await createPool({ stateDir, poolDir }, { sizeBytes: 20 * 2 ** 30 });
   // With all that is in it: `pool remove` would refuse while there are templates. After the containers, which may hold a snapshot.
-  scope.defer(() => umount2(poolDir, { lazy: false }));
+  scope.defer(() => {
+    if (readMountinfo('/proc').some(m => m.point === poolDir)) umount2(poolDir, { lazy: false });
+  });
   const lxd = scope.use(await startLxd());
   // Only where a test has failed is anything left to take away; its failure is to be seen, not what follows from it.
   scope.defer(() => {
