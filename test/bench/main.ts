@@ -35,13 +35,20 @@ async function main(): Promise<number> {
   const pool = await makePool(workspace);
   const bench = makeBench(options, workspace, pool);
   const rows: Row[] = [];
+  let failed = false;
   for (const name of options.cases) {
-    workspace.signal.throwIfAborted();
     workspace.log(`${name} ...`);
-    rows.push(...(await RUN[name](bench)));
+    try {
+      rows.push(...(await RUN[name](bench)));
+    } catch (error) {
+      // What was measured before is told all the same.
+      workspace.log(`${name} failed: ${error instanceof Error ? (error.stack ?? error.message) : error}`);
+      failed = true;
+      if (workspace.signal.aborted) break;
+    }
   }
   process.stdout.write(`${(options.json ? toJson : toTable)({ machine, rows })}\n`);
-  return 0;
+  return failed ? 1 : 0;
 }
 
 function readOptions(): Options | number {

@@ -16,7 +16,8 @@ export async function idleCase(bench: Bench): Promise<readonly Row[]> {
   const { workspace, pool, options } = bench;
   const lxd = await bench.lxd();
   await using rabbit = await startRabbit();
-  const more = { bus: { listen: [rabbit.url], url: rabbit.url } };
+  // Small ranges: the runtime takes ids from root's entry in /etc/subuid alone, which has room for 152 of the usual size.
+  const more = { bus: { listen: [rabbit.url], url: rabbit.url }, id_range_size: 8192 };
   const at = writeConfig(workspace, pool, 'idle', { lxdSocket: lxd.socketPath, more });
   const template = await pool.template(FILES, 'ext4');
   await using agent = await Agent.start(at, { bus: true });
@@ -30,8 +31,13 @@ export async function idleCase(bench: Bench): Promise<readonly Row[]> {
   // What a first spawn loads is no cost of an attachment: it stays when all are gone.
   const count = options.quick ? ATTACHMENTS / 10 : ATTACHMENTS;
   const instances = Array.from({ length: count }, (_, i) => ({ ref: `idle-${i}` }));
+  const spawned: (typeof instances)[number][] = [];
   try {
-    await inBatches(instances, 8, instance => agent.execute({ action: 'spawn', instance, template: template.name }));
+    await inBatches(instances, 8, async instance => {
+      workspace.signal.throwIfAborted();
+      await agent.execute({ action: 'spawn', instance, template: template.name });
+      spawned.push(instance);
+    });
     await sleep(5000, undefined, { signal: workspace.signal });
     const after = agent.residentMiB;
     return [
@@ -48,7 +54,7 @@ export async function idleCase(bench: Bench): Promise<readonly Row[]> {
       ),
     ];
   } finally {
-    await inBatches(instances, 8, instance => agent.execute({ action: 'destroy', instance, lazy: false }));
+    await inBatches(spawned, 8, instance => agent.execute({ action: 'destroy', instance, lazy: false }));
   }
 }
 
@@ -62,5 +68,7 @@ export async function inBatches<T>(all: readonly T[], width: number, work: (one:
   const lane = async () => {
     for (const one of left) await work(one);
   };
-  await Promise.all(Array.from({ length: width }, lane));
+  // All lanes end before the first failure is told: what runs on would meet what is taken away.
+  const ends = await Promise.allSettled(Array.from({ length: width }, lane));
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
 }
