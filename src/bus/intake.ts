@@ -16,10 +16,11 @@ import { decode } from './envelope.ts';
 import type { Log } from './log.ts';
 import { type Outlet, type Passage, passageOf, type Why } from './outlet.ts';
 import { Recent } from './recent.ts';
-import { judge, reasonText } from './verdict.ts';
+import { judge, reasonText, type Verdict } from './verdict.ts';
+import { Wishes } from './wishes.ts';
 
-/** Carries a command out; see BusServiceOptions.handle. */
-export type Handler = (command: Command, signal: AbortSignal) => Promise<void>;
+/** Carries a command out; see BusServiceOptions.handle. `isFinal`: whether a failure is the outcome, neither tried again nor ignored. */
+export type Handler = (command: Command, signal: AbortSignal, isFinal: (error: unknown) => boolean) => Promise<void>;
 
 /** Where a message came from, and how to be rid of it. */
 export type Desk = { readonly channel: BusChannel; readonly outlet: Outlet; readonly stop: AbortSignal };
@@ -41,8 +42,7 @@ export class Intake {
   readonly #cut = new AbortController();
   /** Outcome of commands by the message's id; a redelivery or a second topic waits for the first one. */
   readonly #known = new Recent<Promise<boolean>>(WINDOW);
-  /** When the last detach of a volume, or destroy of an instance, was seen: an attach that was put aside before is void. */
-  readonly #undone = new Recent<number>(WINDOW);
+  readonly #wishes = new Wishes(WINDOW);
   readonly #working = new Set<Promise<void>>();
 
   constructor(config: Config, handle: Handler, log: Log) {
@@ -129,31 +129,36 @@ export class Intake {
   async #carryOut(message: ConsumeMessage, desk: Desk, told: Told): Promise<boolean> {
     const passage = passageOf(message);
     const { command } = told;
-    if (this.#isVoid(command, passage)) {
+    if (passage.firstSeenMs !== undefined && this.#wishes.isVoid(command, passage.firstSeenMs)) {
       this.counters.ignored.superseded++;
       desk.channel.ack(message);
       return true;
     }
-    this.#note(command);
+    const firstSeenMs = passage.firstSeenMs ?? this.#wishes.note(command);
+    const verdict = (error: unknown) => this.#judge(error, told, passage);
     try {
-      await this.#handle(numbered(command, passage), this.#cut.signal);
+      const isFinal = (error: unknown) => verdict(error).kind === 'bury';
+      await this.#handle(numbered(command, passage), this.#cut.signal, isFinal);
     } catch (error) {
       if (this.#cut.signal.aborted || isError(error, 'SV_CANCELLED')) throw error;
-      return await this.#failed(error, message, desk, told);
+      return await this.#failed(verdict(error), message, desk, told, firstSeenMs);
     }
     this.counters.handled++;
     desk.channel.ack(message);
     return true;
   }
 
+  #judge(error: unknown, { command, wildcard }: Told, { attempts }: Passage): Verdict {
+    return judge(error, command, { wildcard, attempts, maxAttempts: this.#config.retry.attempts });
+  }
+
   async #failed(
-    error: unknown,
+    verdict: Verdict,
     message: ConsumeMessage,
     desk: Desk,
-    { command, wildcard, event }: Told,
+    { command, event }: Told,
+    firstSeenMs: number,
   ): Promise<boolean> {
-    const { attempts } = passageOf(message);
-    const verdict = judge(error, command, { wildcard, attempts, maxAttempts: this.#config.retry.attempts });
     if (verdict.kind === 'ignore') {
       this.counters.ignored[verdict.reason]++;
       desk.channel.ack(message);
@@ -172,8 +177,8 @@ export class Intake {
       await this.#bury(message, desk, why);
       return true;
     }
-    this.#log.warn('cannot do it now, will try again', { ...fields, attempt: attempts + 1 });
-    await desk.outlet.later(message, why);
+    this.#log.warn('cannot do it now, will try again', { ...fields, attempt: passageOf(message).attempts + 1 });
+    await desk.outlet.later(message, why, firstSeenMs);
     this.counters.retried++;
     desk.channel.ack(message);
     return false;
@@ -194,20 +199,6 @@ export class Intake {
     const hurry = AbortSignal.any([channel.signal, stop]);
     await sleep(this.#config.reconnect.minMs, undefined, { signal: hurry }).catch(() => undefined); // ended early, that is all
     if (channel.requeue(message)) this.counters.requeued++;
-  }
-
-  #note(command: Command): void {
-    const { ref } = command.instance;
-    if (command.action === 'detach') this.#undone.set(`${ref}/${command.volumeId ?? ''}`, Date.now());
-    if (command.action === 'destroy') this.#undone.set(ref, Date.now());
-  }
-
-  /** An attach that waited while its volume was detached, or its instance destroyed: to do it now would bring back what is gone. */
-  #isVoid(command: Command, { attempts, firstSeenMs }: Passage): boolean {
-    if (attempts === 0 || command.action === 'detach' || command.action === 'destroy') return false;
-    const { ref } = command.instance;
-    const volume = command.action === 'attach' ? this.#undone.get(`${ref}/${command.volumeId ?? ''}`) : undefined;
-    return [this.#undone.get(ref), volume].some(at => at !== undefined && at >= firstSeenMs);
   }
 }
 

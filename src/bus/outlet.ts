@@ -22,7 +22,8 @@ export const HEADER = {
 /** What a message carries of its time with us. */
 export type Passage = {
   readonly attempts: number;
-  readonly firstSeenMs: number;
+  /** When it came to us first; absent where that is now. */
+  readonly firstSeenMs?: number;
   readonly exchange: string;
   readonly key: string;
   /** Why it was put aside last. */
@@ -34,9 +35,10 @@ export function passageOf(message: ConsumeMessage): Passage {
   const code = headers[HEADER.code];
   const number = (text: string | undefined) =>
     text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+  const firstSeenMs = number(headers[HEADER.firstSeen]);
   return {
     attempts: number(headers[HEADER.attempt]) ?? 0,
-    firstSeenMs: number(headers[HEADER.firstSeen]) ?? Date.now(),
+    ...(firstSeenMs === undefined ? {} : { firstSeenMs }),
     exchange: headers[HEADER.exchange] ?? message.fields.exchange,
     key: headers[HEADER.key] ?? message.fields.routingKey,
     ...(isCode(code) ? { code } : {}),
@@ -68,15 +70,21 @@ export class Outlet implements AsyncDisposable {
   /** Resolves when the dead letters have it. The caller acknowledges it then. @throws SV_BUS */
   async bury(message: ConsumeMessage, why: Why): Promise<void> {
     const { key } = passageOf(message);
-    await this.#publish(this.#config.deadLetter.exchange, key, message, why, 0);
+    await this.#publish(this.#config.deadLetter.exchange, key, message, why);
   }
 
-  /** Resolves when the retry queue has it. @throws SV_BUS */
-  async later(message: ConsumeMessage, why: Why): Promise<void> {
-    await this.#publish('', this.#names.retry, message, why, 1);
+  /** Resolves when the retry queue has it. `firstSeenMs`: when it came, which may be a while ago. @throws SV_BUS */
+  async later(message: ConsumeMessage, why: Why, firstSeenMs: number): Promise<void> {
+    await this.#publish('', this.#names.retry, message, why, { attempt: 1, firstSeenMs });
   }
 
-  async #publish(exchange: string, key: string, message: ConsumeMessage, why: Why, more: 0 | 1): Promise<void> {
+  async #publish(
+    exchange: string,
+    key: string,
+    message: ConsumeMessage,
+    why: Why,
+    more: { readonly attempt: number; readonly firstSeenMs?: number } = { attempt: 0 },
+  ): Promise<void> {
     const passage = passageOf(message);
     const { contentType, contentEncoding, messageId } = message.properties;
     const properties: PublishProperties = {
@@ -90,8 +98,8 @@ export class Outlet implements AsyncDisposable {
         [HEADER.host]: this.#host,
         [HEADER.queue]: this.#names.own,
         [HEADER.at]: new Date().toISOString(),
-        [HEADER.attempt]: String(passage.attempts + more),
-        [HEADER.firstSeen]: String(passage.firstSeenMs),
+        [HEADER.attempt]: String(passage.attempts + more.attempt),
+        [HEADER.firstSeen]: String(passage.firstSeenMs ?? more.firstSeenMs ?? Date.now()),
         [HEADER.exchange]: passage.exchange,
         [HEADER.key]: passage.key,
       },

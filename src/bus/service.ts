@@ -14,7 +14,8 @@ export type BusServiceOptions = {
   readonly config: Config;
   /**
    * Carries a command out. Called in the order of delivery, many at a time. Resolves when the outcome is journaled: the message is
-   * acknowledged then. The error of one that fails decides what becomes of the message (see verdict.ts).
+   * acknowledged then. The error of one that fails decides what becomes of the message (see verdict.ts): only what is final is worth
+   * telling the bus of, not that a machine that was never ours is gone, nor each of many tries.
    */
   readonly handle: Handler;
   readonly outbox: Outbox;

@@ -1,7 +1,7 @@
+import type { Handler } from '../bus/intake.ts';
 import type { BusService } from '../bus/service.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
-import type { Command } from '../engine/model.ts';
 import { leftoverText } from '../engine/recover.ts';
 import { explain } from '../errors.ts';
 import { listenOnSocket } from '../http/agent-socket.ts';
@@ -64,8 +64,8 @@ async function recoverNow(host: Host, log: Log, signal: AbortSignal): Promise<vo
 
 async function startBus(config: Config, host: Host, log: Log, signal: AbortSignal): Promise<BusService> {
   const { BusService } = await import('../bus/service.ts');
-  const handle = async (command: Command, within: AbortSignal): Promise<void> => {
-    await host.engine.execute(command, within);
+  const handle: Handler = async (command, within, isFinal) => {
+    await host.engine.execute(command, within, isFinal);
   };
   return new BusService({ config, handle, outbox: host.store, log }).start(signal);
 }

@@ -59,9 +59,14 @@ export class Engine {
 
   /**
    * Does one command. A request id that was seen before gives the answer of that time (`changed` false), or its error.
+   * `tells`: whether a failure is told as an event, where nothing had begun; what has begun is always told the end of.
    * @throws ShiftvolError; the host is as it was then, or the code is SV_UNDO
    */
-  async execute(command: Command, signal: AbortSignal): Promise<Outcome> {
+  async execute(
+    command: Command,
+    signal: AbortSignal,
+    tells: (error: ShiftvolError) => boolean = () => true,
+  ): Promise<Outcome> {
     const { ref, project } = command.instance;
     return await this.#arrivals.run(`${project ?? ''}/${ref}`, async () => {
       const answered = this.#requests.answered(command);
@@ -74,7 +79,8 @@ export class Engine {
         const ended = await this.#instances.run(resolved.key, () => this.#do(command, { resolved, events, signal }));
         return { action: command.action, ...ended, durationMs: events.elapsedMs() };
       } catch (thrown) {
-        this.#requests.refused(command, events, asError(thrown));
+        const error = asError(thrown);
+        this.#requests.refused(command, events, error, events.begun || tells(error));
         throw thrown;
       } finally {
         if (isCountedOn(command)) await this.#deps.journal.flushed();

@@ -7,6 +7,7 @@ export class EventMaker {
   readonly #host: string;
   readonly #instance: InstanceKey | string;
   readonly #started: number;
+  #begun = false;
 
   /** `started` by performance.now(): when the command was taken up, before its instance was looked for. */
   constructor(command: Command, instance: InstanceKey | string, host: string, started: number) {
@@ -16,7 +17,13 @@ export class EventMaker {
     this.#started = started;
   }
 
+  /** A start was told. */
+  get begun(): boolean {
+    return this.#begun;
+  }
+
   start(id?: AttachmentId): AttachmentEvent {
+    this.#begun = true;
     return this.#event('start', id);
   }
 

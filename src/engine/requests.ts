@@ -54,8 +54,10 @@ export class Requests {
     return { events: [event], request: { id: requestId, action, result: { state: 'failed', error: reported } } };
   }
 
-  /** Notes the failure of a command, unless its saga has done so. */
-  refused(command: Command, events: EventMaker, error: ShiftvolError): void {
-    if (!this.#told.has(error)) this.#journal.record(this.failed(command, events, error));
+  /** Notes the failure of a command, unless its saga has done so. `tell`: as an event, too. */
+  refused(command: Command, events: EventMaker, error: ShiftvolError, tell: boolean): void {
+    if (this.#told.has(error)) return;
+    const { events: told = [], ...request } = this.failed(command, events, error);
+    this.#journal.record({ ...request, ...(tell && { events: told }) });
   }
 }

@@ -107,6 +107,32 @@ test('an agent that is asked to stop in the middle of work ends what it has begu
   await destroyAll(NAMES, 'stop');
 });
 
+test('a volume in use is detached when it is let go, unless it was attached again before', async () => {
+  await using agent = await bus.serve({ retry: { delay_ms: 300, attempts: 50 } });
+  const hold = `cd /mnt/${VOLUME} && (sleep 1000 >/dev/null 2>&1 & echo $! > /tmp/holder)`;
+  await bus.publish(attach('b1', 'req-use-1'));
+  await bus.untilTold('req-use-1', 'attach.end');
+  await bus.world.lxd.sh('b1', hold);
+  await bus.publish(detach('b1', 'req-use-2'));
+  await bus.untilTold('req-use-2', 'detach.error');
+  const error = (await bus.told()).find(told => told.event_type === 'shiftvol.detach.error')?.payload['error'];
+  assert.match(JSON.stringify(error), /SV_BUSY.*sleep/);
+  await bus.world.lxd.sh('b1', 'kill $(cat /tmp/holder)');
+  await bus.untilTold('req-use-2', 'detach.end');
+  assert.equal(await bus.world.lxd.sh('b1', `grep -c ${VOLUME} /proc/mounts || true`), '0');
+
+  await bus.publish(attach('b1', 'req-use-3'));
+  await bus.untilTold('req-use-3', 'attach.end');
+  await bus.world.lxd.sh('b1', hold);
+  await bus.publish(detach('b1', 'req-use-4'));
+  await bus.untilTold('req-use-4', 'detach.error');
+  await bus.publish(attach('b1', 'req-use-5'));
+  await bus.world.lxd.sh('b1', 'kill $(cat /tmp/holder)');
+  await until('the detach is void', async () => (await bus.counters()).ignored.superseded === 1);
+  assert.equal(await bus.world.lxd.sh('b1', `stat -c %u /mnt/${VOLUME}/d0000/f0`), '1000', agent.log());
+  await destroyAll(['b1'], 'use');
+});
+
 test('a broker that is stopped and started in the middle of 200 events: none is lost, none is done twice', async t => {
   await using agent = await bus.serve();
   const events = Array.from({ length: EVENTS_EACH }, (_, i) =>

@@ -20,7 +20,10 @@ import { type Agent, makeWorld, type World } from './world.ts';
 export const IMAGE = '155d900f-4e14-4e4c-a73d-069cbf4541e6';
 const QUICK = { rebind_ms: 100, reconnect: { min_ms: 200, max_ms: 1000 }, retry: { delay_ms: 300, attempts: 3 } };
 const BINDINGS = {
-  images: [{ image: IMAGE, template: 'busybox' }],
+  images: [
+    { image: IMAGE, template: 'busybox' },
+    { image: '*', template: '{image_uuid}' },
+  ],
   volumes: [{ volume: '*', template: 'web' }],
 };
 

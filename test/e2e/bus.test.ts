@@ -185,6 +185,7 @@ function badMessages() {
   const envelope = (version: string, message: string) =>
     JSON.stringify({ 'oslo.version': version, 'oslo.message': message });
   const about = { instance: uuidOf('nobody'), volume: VOLUME, request: 'req-nobody' };
+  const gone = { instance: uuidOf('never ours'), request: 'req-not-ours' };
   return {
     dead: [
       ['not json', 'the body is not JSON'],
@@ -202,7 +203,8 @@ function badMessages() {
     ] as const,
     ignored: {
       'other-host': versioned('instance-volume_attach-end', { ...about, instance: C1, host: 'node2' }),
-      'nothing-there': versioned('instance-delete-end', about),
+      'nothing-there': versioned('instance-delete-end', gone),
+      'no-template': versioned('instance-create-start', { ...gone, image: uuidOf('image of another') }),
       'other-event': legacy('update', { instance: C1, request: 'req-bad' }),
     },
   };
@@ -237,7 +239,9 @@ test('bad messages are dead letters with their reason, or ignored and counted; t
       reasons.some(r => r.startsWith(reason)),
       `${reason} in ${reasons.join(' | ')}`,
     );
-  // The instance that nobody knows was tried again, and told as an error each time.
+  // Neither each try is told, nor that a machine which was never ours has come or gone.
+  assert.deepEqual(await bus.toldOf('req-nobody'), ['attach.error']);
+  assert.deepEqual(await bus.toldOf('req-not-ours'), []);
   await ear.until(
     heard => heard.payload['request_id'] === `attach/${C1}/${VOLUME}/req-good` && heard.event_type.endsWith('end'),
     never,

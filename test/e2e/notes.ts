@@ -10,16 +10,19 @@ export type About = {
   readonly instance: string;
   readonly request: string;
   readonly volume?: string;
+  /** Of `instance-create-*`. */
+  readonly image?: string;
   readonly host?: string;
 };
 
 /** Versioned, `instance-volume_attach-end` for example. At create.start nothing but publisher_id names the host, as in real clouds. */
-export function versioned(sample: string, { instance, request, volume, host = 'node1' }: About): Note {
+export function versioned(sample: string, { instance, request, volume, image, host = 'node1' }: About): Note {
   const note = read(`nova/${sample}`);
   Object.assign(
     note.payload['nova_object.data'],
     { uuid: instance, request_id: request, host: sample === 'instance-create-start' ? null : host },
     volume && { volume_id: volume },
+    image && { image_uuid: image },
   );
   return {
     event_type: note.event_type,

@@ -34,6 +34,25 @@ test('the same request twice is one attachment', async () => {
   assert.equal(rig.host.mounts.size, 1);
 });
 
+test('a failure is told unless the caller has no use for it; what has begun is told in any case', async () => {
+  using rig = makeRig();
+  rig.host.addInstance('c1', 2_000_000);
+  const told = async () => {
+    await rig.store.flushed();
+    return rig.store.pending(100).map(({ event }) => `${event.action}.${event.phase}`);
+  };
+  const nobody = { action: 'destroy', instance: { ref: 'nobody' }, lazy: false } as const;
+  await assert.rejects(rig.engine.execute(nobody, never, () => false));
+  assert.deepEqual(await told(), []);
+  await assert.rejects(rig.engine.execute(nobody, never));
+  assert.deepEqual(await told(), ['destroy.error']);
+
+  await rig.engine.execute(attach('c1'), never);
+  rig.host.busyInside.add('/mnt/data');
+  await assert.rejects(rig.engine.execute(detach('c1'), never, () => false));
+  assert.deepEqual(await told(), ['destroy.error', 'attach.start', 'attach.end', 'detach.start', 'detach.error']);
+});
+
 test('a target that holds something else is refused, and nothing changes', async () => {
   using rig = makeRig();
   rig.host.addInstance('c1', 2_000_000);
