@@ -204,6 +204,8 @@ export type Also = {
 export interface Journal {
   list(instance?: InstanceKey): readonly Attachment[];
   find(id: AttachmentId): Attachment | undefined;
+  /** All attachments whose plan has this as its reference to the instance, whatever the project. */
+  withRef(ref: string): readonly Attachment[];
   /** All attachments of this image or device. */
   withImage(path: string): readonly Attachment[];
   /** Writes the intent: the plan, in state `attaching`. Replaces one of the same id. */

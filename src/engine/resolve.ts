@@ -18,7 +18,7 @@ export async function resolve(deps: EngineDeps, ref: InstanceRef, signal: AbortS
   ) as InstanceKey;
   if (deps.journal.list(named).length > 0 || deps.journal.allocation(named)) return { key: named, instance: undefined };
   const known = deps.journal
-    .list()
-    .find(({ plan }) => plan.ref.ref === ref.ref && (plan.ref.project ?? 'default') === (ref.project ?? 'default'));
+    .withRef(ref.ref)
+    .find(({ plan }) => (plan.ref.project ?? 'default') === (ref.project ?? 'default'));
   return { key: known?.plan.instance ?? named, instance: undefined };
 }

@@ -99,6 +99,10 @@ export class Store implements Journal, Disposable {
     return row && toAttachment(row);
   }
 
+  withRef(ref: string): readonly Attachment[] {
+    return this.#sql("SELECT * FROM attachment WHERE plan ->> '$.ref.ref' = ?").all(ref).map(toAttachment);
+  }
+
   withImage(path: string): readonly Attachment[] {
     return this.#sql("SELECT * FROM attachment WHERE plan ->> '$.image.path' = ?").all(path).map(toAttachment);
   }

@@ -11,6 +11,7 @@ const MIGRATIONS = [
      plan TEXT NOT NULL, status TEXT NOT NULL, request_id TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL
    ) STRICT, WITHOUT ROWID;
    CREATE UNIQUE INDEX attachment_key ON attachment (instance, target);
+   CREATE INDEX attachment_ref ON attachment (plan ->> '$.ref.ref');
    CREATE INDEX attachment_image ON attachment (plan ->> '$.image.path');
    CREATE TABLE request (id TEXT PRIMARY KEY, action TEXT NOT NULL, state TEXT NOT NULL, result TEXT NOT NULL, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
    CREATE INDEX request_at ON request (at);
