@@ -129,7 +129,7 @@ function statusText(s: PoolStatus): string {
   if (s.mounted)
     rows.push(
       ['room', `${bytes(s.freeBytes)} of ${bytes(s.sizeBytes)} free`],
-      ['holds', `${s.templates} templates, ${s.snapshots} snapshots`],
+      ['holds', `${count(s.templates, 'template')}, ${count(s.snapshots, 'snapshot')}`],
     );
   if (s.image !== undefined && s.image.sizeBytes - s.image.allocatedBytes > s.image.hostFreeBytes)
     rows.push([
@@ -138,3 +138,5 @@ function statusText(s: PoolStatus): string {
     ]);
   return rows.map(([key, value]) => `${key.padEnd(10)} ${value}`).join('\n');
 }
+
+const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;

@@ -1,7 +1,7 @@
 /** What can be asked of an engine from outside its process: the agent's socket and the command line speak this. */
 import { z } from 'zod';
 import type { Engine } from '../engine/engine.ts';
-import type { Command, InstanceRef } from '../engine/model.ts';
+import type { Command, InstanceRef, Outcome } from '../engine/model.ts';
 import { ShiftvolError } from '../errors.ts';
 import { withSteps } from './recover-plan.ts';
 import { listView, viewOf } from './view.ts';
@@ -80,6 +80,7 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
       const body = clean(request.body) as Command;
       if (request.dryRun) return await engine.preview(body, signal);
       const outcome = await engine.execute(body, signal);
+      requireAnswerTo(body, outcome);
       return { ...outcome, attachments: outcome.attachments.map(viewOf) };
     }
     case 'list':
@@ -104,6 +105,18 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
     default:
       return request satisfies never;
   }
+}
+
+/** The engine answers a request id that it knows with the answer of that time; it must have been to the same question. */
+function requireAnswerTo(body: Command, { action, attachments }: Outcome): void {
+  const target = 'target' in body ? body.target : undefined;
+  const other = attachments.find(a => target !== undefined && a.plan.target !== target);
+  if (body.requestId === undefined || (action === body.action && other === undefined)) return;
+  throw new ShiftvolError(
+    'SV_USAGE',
+    `Cannot use the request id ${JSON.stringify(body.requestId)} again: it was given to another request, ${action}${other ? ` at ${other.plan.target}` : ''}`,
+    { field: 'requestId', remedy: 'give each request an id of its own' },
+  );
 }
 
 function refOf({ instance: ref, project }: { instance: string; project?: string | undefined }): InstanceRef {

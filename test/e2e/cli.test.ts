@@ -172,6 +172,11 @@ const REFUSED: readonly Refusal[] = [
   [['template', 'show', 'none'], 'SV_TEMPLATE_NOT_FOUND', /"none"/],
   [['template', 'remove', 'none'], 'SV_TEMPLATE_NOT_FOUND', /"none"/],
   [['template', 'remove', 'high'], 'SV_TEMPLATE_IN_USE', /1 snapshot/],
+  // a request id that was given to another request
+  [['attach', 'c1', 'IMAGES/good:/mnt/x', '--request-id', 'R1'], 'SV_USAGE', /"R1".*attach/],
+  [['detach', 'c1', '/mnt/taken', '--request-id', 'R1'], 'SV_USAGE', /"R1".*attach/],
+  [['attach', 'c1', 'IMAGES/good:/mnt/x', '--request-id', 'x'.repeat(600)], 'SV_MESSAGE', /requestId/],
+  [['attach', 'c1', 'IMAGES/good:/mnt/x', '--request-id', 'x'.repeat(70_000)], 'SV_MESSAGE', /65536 bytes/],
   // sizes
   ...['', '4', '4X', '-4G', '1e3', '1M', '100E'].map(
     (size): Refusal => [['pool', 'grow', '--size', size], 'SV_USAGE', /size|--size|grow/],
@@ -214,7 +219,7 @@ describe('through the agent', () => {
   before(async () => {
     agent = await world.agent();
     for (const args of [
-      ['attach', 'c1', `${image('taken')}:/mnt/taken`],
+      ['attach', 'c1', `${image('taken')}:/mnt/taken`, '--request-id', 'R1'],
       ['attach', 'c1', 'high:/mnt/high', '--snapshot'],
     ])
       assert.equal((await world.cli(...args)).code, 0);

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isError } from '../../../src/errors.ts';
-import { parseApiRequest } from '../../../src/http/api.ts';
+import { type ApiRequest, answer, parseApiRequest } from '../../../src/http/api.ts';
+import { makeRig } from '../engine/fakes.ts';
 
 const body = {
   action: 'attach',
@@ -37,3 +38,28 @@ for (const [what, value, field] of [
       e => isError(e, 'SV_MESSAGE') && e.field === field && e.exit === 2,
     );
   });
+
+test('a request id that was given to another request is refused, and the same request is done once', async () => {
+  using rig = makeRig();
+  rig.host.addInstance('c1', 1_000_000);
+  const ask = (more: object) =>
+    answer(
+      rig.engine,
+      { command: 'execute', body: { ...body, requestId: 'r', ...more } } as ApiRequest,
+      new AbortController().signal,
+    );
+  assert.equal(Object(await ask({})).changed, true);
+
+  assert.equal(Object(await ask({})).changed, false);
+  await assert.rejects(ask({ target: '/other' }), e => isError(e, 'SV_USAGE') && e.field === 'requestId');
+  const { source: _, readOnly: __, ...rest } = body;
+  const detach = { command: 'execute', body: { ...rest, action: 'detach', lazy: false, requestId: 'r' } } as ApiRequest;
+  await assert.rejects(
+    answer(rig.engine, detach, new AbortController().signal),
+    e => isError(e, 'SV_USAGE') && /attach/.test(e.message),
+  );
+  assert.deepEqual(
+    rig.engine.list().map(a => `${a.plan.target} ${a.status.state}`),
+    ['/mnt attached'],
+  );
+});
