@@ -38,7 +38,7 @@ export async function busCase(bench: Bench): Promise<readonly Row[]> {
   // Makes Nova's exchange, so that the agent finds it at its start.
   await nova.publish(note(randomUUID(), randomUUID()));
   const at = writeConfig(workspace, pool, 'bus', { lxdSocket: lxd.socketPath, more });
-  await using agent = await Agent.start(at, { bus: true });
+  await using agent = await Agent.start(workspace, at, { bus: true });
   await using ends = await Ends.listen(rabbit.url);
 
   const over: number[] = [];

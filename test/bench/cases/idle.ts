@@ -20,7 +20,7 @@ export async function idleCase(bench: Bench): Promise<readonly Row[]> {
   const more = { bus: { listen: [rabbit.url], url: rabbit.url }, id_range_size: 8192 };
   const at = writeConfig(workspace, pool, 'idle', { lxdSocket: lxd.socketPath, more });
   const template = await pool.template(FILES, 'ext4');
-  await using agent = await Agent.start(at, { bus: true });
+  await using agent = await Agent.start(workspace, at, { bus: true });
 
   const seconds = options.quick ? 10 : 30;
   await sleep(5000, undefined, { signal: workspace.signal }); // what it does once, after its start

@@ -23,7 +23,7 @@ export async function soakCase(bench: Bench): Promise<readonly Row[]> {
   const lxd = await bench.lxd();
   const at = writeConfig(workspace, pool, 'soak', { lxdSocket: lxd.socketPath });
   const { name: template } = await pool.template(FILES, 'ext4');
-  await using agent = await Agent.start(at, { bus: false });
+  await using agent = await Agent.start(workspace, at, { bus: false });
   const rounds = async (from: number, to: number) => {
     const numbers = Array.from({ length: to - from }, (_, i) => from + i);
     await inBatches(numbers, LANES, async n => {
