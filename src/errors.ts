@@ -104,6 +104,12 @@ export function asError(error: unknown): ShiftvolError {
 
 /** One line for a person: the text, the causes behind it, and what to do. */
 export function explain(error: unknown): string {
+  const { text, remedy } = unfold(error);
+  return text + (remedy === undefined ? '' : ` (${remedy})`);
+}
+
+/** The texts of an error and its causes in one line, each once, and the first remedy among them. Of a failed undo both sides. */
+function unfold(error: unknown): { readonly text: string; readonly remedy: string | undefined } {
   const texts: string[] = [];
   let remedy: string | undefined;
   const walk = (e: unknown): void => {
@@ -118,7 +124,7 @@ export function explain(error: unknown): string {
     if (e instanceof Error && e.cause !== undefined) walk(e.cause);
   };
   walk(error);
-  return texts.join(': ').replaceAll('\n', ' ') + (remedy ? ` (${remedy})` : '');
+  return { text: texts.join(': ').replaceAll('\n', ' '), remedy };
 }
 
 /** The stable form in which errors are told: `--json`, the HTTP API, the bus and the journal. */
@@ -129,11 +135,12 @@ export type ErrorReport = {
   readonly remedy?: string;
 };
 export function report(error: unknown): ErrorReport {
-  const e = asError(error);
+  const { code, field } = asError(error);
+  const { text, remedy } = unfold(error);
   return {
-    code: e.code,
-    message: explain(new ShiftvolError(e.code, e.message, 'cause' in e ? { cause: e.cause } : {})),
-    ...(e.field === undefined ? {} : { field: e.field }),
-    ...(e.remedy === undefined ? {} : { remedy: e.remedy }),
+    code,
+    message: text,
+    ...(field === undefined ? {} : { field }),
+    ...(remedy === undefined ? {} : { remedy }),
   };
 }

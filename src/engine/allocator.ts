@@ -16,7 +16,11 @@ export type AllocatorDeps = {
   readonly rangeSize: number;
 };
 
-type AllocateOptions = { readonly count?: number; readonly start?: number; readonly signal?: AbortSignal };
+type AllocateOptions = {
+  readonly count?: number | undefined;
+  readonly start?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+};
 
 /** Gives each instance a range of its own, that overlaps nobody's on this host. */
 export class Allocator {
@@ -48,7 +52,7 @@ export class Allocator {
     instance: InstanceKey,
     { count, start, signal }: AllocateOptions,
   ): Promise<Pick<Allocation, 'uid' | 'gid'>> {
-    const existing = this.#deps.journal.allocation(instance);
+    const existing = this.#existing(instance, { count, start });
     if (existing) return existing;
     const [pool, used] = await Promise.all([this.#deps.pool(), this.used(signal)]);
     const want = count ?? this.#deps.rangeSize;
@@ -65,7 +69,7 @@ export class Allocator {
     { count, start, signal }: AllocateOptions,
     commit: (fresh: Allocation) => void,
   ): Promise<Allocation> {
-    const existing = this.#deps.journal.allocation(instance);
+    const existing = this.#existing(instance, { count, start });
     if (existing) return existing;
     const pool = await this.#deps.pool();
     const want = count ?? this.#deps.rangeSize;
@@ -86,6 +90,21 @@ export class Allocator {
         { remedy: 'try again; give "shiftvol" ids in /etc/subuid that nothing else allocates from' },
       );
     }
+  }
+
+  /** What the instance has. @throws SV_RANGE_TAKEN: it is not what is asked for */
+  #existing(instance: InstanceKey, { count, start }: AllocateOptions): Allocation | undefined {
+    const existing = this.#deps.journal.allocation(instance);
+    if (
+      !existing ||
+      ((count ?? existing.uid.count) === existing.uid.count && (start ?? existing.uid.start) === existing.uid.start)
+    )
+      return existing;
+    throw new ShiftvolError(
+      'SV_RANGE_TAKEN',
+      `Cannot give "${instance}" other ids: it has ${showRange(existing.uid)} already`,
+      { field: start === undefined ? 'count' : 'start', remedy: `run "shiftvol idmap release ${instance}" first` },
+    );
   }
 
   #ours(except?: InstanceKey): UsedRange[] {

@@ -47,49 +47,57 @@ const onlyLook: Settle = async attachment => {
 };
 
 function previewBuild(action: Command['action'], plan: Plan, templatePath: string | undefined): Preview {
-  const steps: PreviewStep[] = [];
-  const add = (step: string, call: string, object: string) => steps.push({ step, call, object });
-  if (plan.snapshot !== undefined && !plan.snapshotKept)
-    add('snapshot', 'ioctl(FICLONE)', `${templatePath ?? ''} -> ${plan.image.path}`);
-  if (plan.image.kind === 'file') add('device', 'ioctl(LOOP_CONFIGURE)', plan.image.path);
-  else add('device', 'open(O_EXCL)', plan.image.path);
+  const snapshot =
+    plan.snapshot !== undefined && !plan.snapshotKept
+      ? [{ step: 'snapshot', call: 'ioctl(FICLONE)', object: `${templatePath ?? ''} -> ${plan.image.path}` }]
+      : [];
+  return { dryRun: true, action, changed: true, plan, steps: [...snapshot, ...mountingSteps(plan)] };
+}
+
+/** From the image to the container. */
+export function mountingSteps(plan: Plan): readonly PreviewStep[] {
+  const { image, mountPath, ref, role, target } = plan;
   const extents = plan.idmap.map(e => `${e.kind === 'uid' ? 'u' : 'g'}:${e.fsId}:${e.hostId}:${e.count}`).join(' ');
-  add(
-    'mount',
-    'fsopen+fsconfig+fsmount',
-    `${plan.fsType ?? 'as probed'} ${plan.readOnly ? 'ro' : 'rw'},nodev${plan.role === 'root' ? '' : ',nosuid'}`,
-  );
-  add('mount', 'mount_setattr(MOUNT_ATTR_IDMAP)', extents);
-  add('mount', 'move_mount', plan.mountPath);
-  if (plan.handoff === 'device')
-    add(
-      'handoff',
-      `${plan.runtime} device add`,
-      `${plan.ref.ref} ${plan.deviceName} ${plan.mountPath} -> ${plan.target}`,
-    );
-  return { dryRun: true, action, changed: true, plan, steps };
+  const options = `${plan.fsType ?? 'as probed'} ${plan.readOnly ? 'ro' : 'rw'},nodev${role === 'root' ? '' : ',nosuid'}`;
+  const handoff = `${ref.ref} ${plan.deviceName} ${mountPath} -> ${target}`;
+  return [
+    { step: 'device', call: image.kind === 'file' ? 'ioctl(LOOP_CONFIGURE)' : 'open(O_EXCL)', object: image.path },
+    { step: 'mount', call: 'fsopen+fsconfig+fsmount', object: options },
+    { step: 'mount', call: 'mount_setattr(MOUNT_ATTR_IDMAP)', object: extents },
+    { step: 'mount', call: 'move_mount', object: mountPath },
+    ...(plan.handoff === 'device' ? [{ step: 'handoff', call: `${plan.runtime} device add`, object: handoff }] : []),
+  ];
 }
 
 function previewRemoval(action: Command['action'], attachments: readonly Attachment[], lazy: boolean): Preview {
-  const steps = attachments.flatMap(({ plan, status }): PreviewStep[] => {
+  const steps = attachments.flatMap(({ plan, status }) => {
     const mounted = status.state !== 'detached';
-    const umount = lazy ? 'umount2(MNT_DETACH)' : 'umount2';
+    const leave = { step: 'leave', call: umountCall(lazy), object: `${plan.ref.ref}:${plan.target}` };
     return [
-      ...(mounted && plan.handoff === 'device'
-        ? [
-            { step: 'leave', call: umount, object: `${plan.ref.ref}:${plan.target}` },
-            {
-              step: 'undo handoff',
-              call: `${plan.runtime} device remove`,
-              object: `${plan.ref.ref} ${plan.deviceName}`,
-            },
-          ]
-        : []),
-      ...(mounted ? [{ step: 'undo mount', call: `${umount}+rmdir`, object: plan.mountPath }] : []),
-      ...(action === 'destroy' && plan.snapshot !== undefined
-        ? [{ step: 'remove', call: 'unlink', object: plan.image.path }]
-        : []),
+      ...(mounted && plan.handoff === 'device' ? [leave] : []),
+      ...removalSteps(plan, { mounted, lazy, snapshot: action === 'destroy' }),
     ];
   });
   return { dryRun: true, action, changed: steps.length > 0, steps };
+}
+
+/** From the container back to the image, and with `snapshot` without it. */
+export function removalSteps(
+  plan: Plan,
+  { mounted, lazy, snapshot }: { readonly mounted: boolean; readonly lazy: boolean; readonly snapshot: boolean },
+): readonly PreviewStep[] {
+  const handoff = {
+    step: 'undo handoff',
+    call: `${plan.runtime} device remove`,
+    object: `${plan.ref.ref} ${plan.deviceName}`,
+  };
+  return [
+    ...(mounted && plan.handoff === 'device' ? [handoff] : []),
+    ...(mounted ? [{ step: 'undo mount', call: `${umountCall(lazy)}+rmdir`, object: plan.mountPath }] : []),
+    ...(snapshot && plan.snapshot !== undefined ? [{ step: 'remove', call: 'unlink', object: plan.image.path }] : []),
+  ];
+}
+
+function umountCall(lazy: boolean): string {
+  return lazy ? 'umount2(MNT_DETACH)' : 'umount2';
 }

@@ -1,5 +1,5 @@
 import type { Attachment } from '../engine/model.ts';
-import type { PreviewStep } from '../engine/preview.ts';
+import { mountingSteps, type PreviewStep, removalSteps } from '../engine/preview.ts';
 import type { Recovered, Recovery } from '../engine/recover.ts';
 
 export type PlannedRecovery = Recovery & { readonly steps: readonly PreviewStep[] };
@@ -19,39 +19,18 @@ export function withSteps(
 function stepsOf({ did }: Recovery, attachment: Attachment | undefined): readonly PreviewStep[] {
   if (!attachment) return [];
   const { plan, status } = attachment;
-  const handed = `${plan.ref.ref} ${plan.deviceName}`;
+  const removal = (snapshot: boolean) => removalSteps(plan, { mounted: true, lazy: false, snapshot });
   switch (did) {
     case 'left':
       return [];
     case 'finished':
       if (status.state !== 'detaching') return [{ step: 'settle', call: 'journal', object: plan.id }];
-      return removal(attachment, status.goal !== 'detach');
+      return removal(status.goal !== 'detach');
     case 'undone':
-      return removal(attachment, !plan.snapshotKept);
+      return removal(!plan.snapshotKept);
     case 'mounted again':
-      return [
-        plan.image.kind === 'file'
-          ? { step: 'device', call: 'ioctl(LOOP_CONFIGURE)', object: plan.image.path }
-          : { step: 'device', call: 'open(O_EXCL)', object: plan.image.path },
-        { step: 'mount', call: 'move_mount', object: plan.mountPath },
-        ...(plan.handoff === 'device' ? [{ step: 'handoff', call: `${plan.runtime} device add`, object: handed }] : []),
-      ];
+      return mountingSteps(plan);
     default:
       return did satisfies never;
   }
-}
-
-function removal({ plan }: Attachment, withSnapshot: boolean): readonly PreviewStep[] {
-  const device = {
-    step: 'undo handoff',
-    call: `${plan.runtime} device remove`,
-    object: `${plan.ref.ref} ${plan.deviceName}`,
-  };
-  return [
-    ...(plan.handoff === 'device' ? [device] : []),
-    { step: 'undo mount', call: 'umount2+rmdir', object: plan.mountPath },
-    ...(withSnapshot && plan.snapshot !== undefined
-      ? [{ step: 'remove', call: 'unlink', object: plan.image.path }]
-      : []),
-  ];
 }

@@ -54,7 +54,8 @@ function openIfThere(path: string, flags: number): Owned<Fd> | undefined {
   try {
     return open(path, flags | (flags & constants.O_EXCL ? constants.O_NONBLOCK : O_SUSPICIOUS));
   } catch (error) {
-    if (isNodeErrno(error, 'ENOENT', 'ENOTDIR', 'ENXIO', 'ENODEV', 'ENOMEDIUM')) return undefined;
+    // A symlink (ELOOP) was refused when it was to be opened: no device of ours is behind it.
+    if (isNodeErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO', 'ENODEV', 'ENOMEDIUM')) return undefined;
     throw error;
   }
 }

@@ -22,8 +22,8 @@ import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ShiftvolError } from '../errors.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
-import { open } from '../kernel/fd.ts';
-import { tryFlock } from '../kernel/flock.ts';
+import { type Fd, open } from '../kernel/fd.ts';
+import { tryLock } from '../kernel/file-lock.ts';
 import { loopSetCapacity } from '../kernel/loop-capacity.ts';
 import { moveMount, umount2Async } from '../kernel/mount.ts';
 import { statx } from '../kernel/statx.ts';
@@ -65,7 +65,7 @@ export async function createPool(paths: PoolPaths, { sizeBytes, signal }: SizeOp
   const unfinished = `${image}.new`;
   mkdirSync(paths.stateDir, { recursive: true, mode: 0o700 });
   using file = open(unfinished, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
-  if (!tryFlock(file.fd, unfinished))
+  if (!tryLock(file.fd, 'exclusive', unfinished))
     throw new ShiftvolError('SV_LOCKED', `Cannot create a pool: another shiftvol is creating ${image}`);
   try {
     // What an interrupted creation left is ours to write over: it never had the image's name.
@@ -141,7 +141,7 @@ export async function removePool(paths: PoolPaths): Promise<void> {
     throw new ShiftvolError('SV_BUSY', `Cannot remove the pool: something works in ${paths.poolDir}`, { cause: error });
   }
   using file = open(image, constants.O_RDWR);
-  if (!tryFlock(file.fd, image))
+  if (!(await lockedSoon(file.fd, image)))
     throw new ShiftvolError('SV_BUSY', `Cannot remove the pool: another mount namespace still has ${image} mounted`, {
       remedy: 'stop what was started while the pool was mounted, then try again',
     });
@@ -149,6 +149,15 @@ export async function removePool(paths: PoolPaths): Promise<void> {
   // A second name of the same file, where a creation was killed between giving it one and taking the other.
   rmSync(`${image}.new`, { force: true });
   rmdirSync(paths.poolDir);
+}
+
+/** The loop device lets go of the image a moment after the last unmount, and a program just being started may hold a copy of it. */
+async function lockedSoon(file: Fd, image: string): Promise<boolean> {
+  for (let attempt = 0; attempt < 20; attempt++) {
+    if (tryLock(file, 'exclusive', image)) return true;
+    await sleep(50);
+  }
+  return false;
 }
 
 /** What `removePool` would refuse; mounts the pool to look into it. */

@@ -10,7 +10,7 @@ import type { FsType } from '../engine/model.ts';
 import { ShiftvolError } from '../errors.ts';
 import { KernelError } from '../kernel/errno.ts';
 import { type Fd, type MountFd, type Owned, open } from '../kernel/fd.ts';
-import { tryFlock } from '../kernel/flock.ts';
+import { tryLock } from '../kernel/file-lock.ts';
 import { KernelLog } from '../kernel/kmsg.ts';
 import { loopAttach } from '../kernel/loop.ts';
 import {
@@ -37,7 +37,7 @@ export type PrivateMountOptions = { readonly fsType: FsType; readonly readOnly: 
 export async function mountPrivately(image: string, options: PrivateMountOptions): Promise<Owned<MountFd>> {
   using file = open(image, options.readOnly ? constants.O_RDONLY : constants.O_RDWR);
   // The loop device keeps this open file description, and with it the lock: two superblocks on one image would destroy it.
-  if (!tryFlock(file.fd, image))
+  if (!tryLock(file.fd, 'exclusive', image))
     throw new ShiftvolError('SV_BUSY', `Cannot mount ${image}: another process or loop device uses it`);
   return await mountFile(file.fd, image, options);
 }
@@ -84,5 +84,5 @@ export async function waitUnused(image: string, signal?: AbortSignal): Promise<v
 
 function isUnused(image: string): boolean {
   using file = open(image, constants.O_RDONLY);
-  return tryFlock(file.fd, image);
+  return tryLock(file.fd, 'exclusive', image);
 }

@@ -3,7 +3,7 @@
  * and exactly what was added is taken out by the last one who needs it.
  */
 import { closeSync, existsSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { tryFlock } from '../../src/kernel/flock.ts';
+import { tryLock } from '../../src/kernel/file-lock.ts';
 
 const FILES = ['/etc/subuid', '/etc/subgid'] as const;
 const ENTRIES = ['root:100000:10000001', 'shiftvol:1048576:8388608'] as const;
@@ -54,7 +54,7 @@ function locked(work: () => void): void {
   const fd = openSync(LOCK, 'a', 0o600);
   try {
     const pause = new Int32Array(new SharedArrayBuffer(4));
-    while (!tryFlock(fd, LOCK)) Atomics.wait(pause, 0, 0, 5);
+    while (!tryLock(fd, 'exclusive', LOCK)) Atomics.wait(pause, 0, 0, 5);
     work();
   } finally {
     closeSync(fd);

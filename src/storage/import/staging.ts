@@ -19,7 +19,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ShiftvolError } from '../../errors.ts';
 import { isErrno, isNodeErrno } from '../../kernel/errno.ts';
 import { type Fd, type Owned, open } from '../../kernel/fd.ts';
-import { tryFlock } from '../../kernel/flock.ts';
+import { tryLock } from '../../kernel/file-lock.ts';
 import { FS_IMMUTABLE_FL, getInodeFlags, setInodeFlags } from '../../kernel/inode-flags.ts';
 import type { Layout } from '../layout.ts';
 import { entries } from '../reflink.ts';
@@ -79,7 +79,7 @@ export async function openStaging(at: Layout, name: string, signal?: AbortSignal
       throw new ShiftvolError('SV_LOCKED', `Cannot import template "${name}": another import of this name is running`);
     }
     const lock = open(directory, constants.O_RDONLY);
-    tryFlock(lock.fd, directory);
+    tryLock(lock.fd, 'exclusive', directory);
     return new Staging(at, name, directory, lock);
   });
 }
@@ -98,7 +98,7 @@ export async function cleanTemplates(at: Layout, signal?: AbortSignal): Promise<
 export async function withPoolLock<T>(at: Layout, signal: AbortSignal | undefined, work: () => T): Promise<T> {
   using lock = open(at.lock, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
   const deadline = performance.now() + LOCK_WAIT_MS;
-  while (!tryFlock(lock.fd, at.lock)) {
+  while (!tryLock(lock.fd, 'exclusive', at.lock)) {
     if (performance.now() > deadline)
       throw new ShiftvolError('SV_LOCKED', `Cannot change ${at.templates}: another shiftvol holds its lock`);
     await sleep(5, undefined, { signal });
@@ -141,7 +141,7 @@ export function discardStale(at: Layout): readonly string[] {
   return stale.filter(name => {
     const directory = join(at.templates, name);
     using lock = open(directory, constants.O_RDONLY);
-    if (!tryFlock(lock.fd, directory)) return false;
+    if (!tryLock(lock.fd, 'exclusive', directory)) return false;
     discard(directory);
     return true;
   });
