@@ -2,7 +2,8 @@
  * The runtime wants a range of root's in /etc/subuid and /etc/subgid, and shiftvol one of its own in that. Added where they are missing,
  * and exactly what was added is taken out by the last one who needs it.
  */
-import { closeSync, existsSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { open } from '../../src/kernel/fd.ts';
 import { tryLock } from '../../src/kernel/file-lock.ts';
 
 const FILES = ['/etc/subuid', '/etc/subgid'] as const;
@@ -51,14 +52,10 @@ function has(file: string, entry: string): boolean {
 
 /** The lock's file stays: who removed it would let two in. */
 function locked(work: () => void): void {
-  const fd = openSync(LOCK, 'a', 0o600);
-  try {
-    const pause = new Int32Array(new SharedArrayBuffer(4));
-    while (!tryLock(fd, 'exclusive', LOCK)) Atomics.wait(pause, 0, 0, 5);
-    work();
-  } finally {
-    closeSync(fd);
-  }
+  using file = open(LOCK, 'a', 0o600);
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  while (!tryLock(file.fd, 'exclusive', LOCK)) Atomics.wait(pause, 0, 0, 5);
+  work();
 }
 
 function readState(): State {
