@@ -14,8 +14,8 @@ export const define: DefineCommand = program => {
     )
     .action(async (_options, command) => {
       const options: Options = command.optsWithGlobals();
-      // The young generation stays as small as it begins. V8 lets it grow to 48 MiB under load and gives nothing back; what an attach
-      // leaves behind is small and collected in passing (measured: no slower).
+      // The young generation stays as small as it begins: over 1,600 rounds of spawn and destroy the heap of an engine went from 24 to
+      // 26 MiB, without this to 46, and V8 gives nothing back.
       setFlagsFromString('--semi-space-growth-factor=1');
       const { runAgent } = await import('./agent.ts');
       await runAgent(options, options.bus ?? true);
