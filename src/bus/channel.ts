@@ -1,7 +1,9 @@
 /** Channels that can be used without looking whether they still are: after the end an ack is a no-op and a publish a rejection. */
 import { type ConfirmChannel, type ConsumeMessage, IllegalOperationError, type Message, type Options } from 'amqplib';
 import { ShiftvolError } from '../errors.ts';
-import type { Session } from './connection.ts';
+import { deadline, type Session } from './connection.ts';
+
+const CLOSE_TIMEOUT_MS = 5000;
 
 export type PublishProperties = Pick<
   Options.Publish,
@@ -105,7 +107,8 @@ export class BusChannel implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.signal.aborted) return;
-    await this.raw.close().catch(() => undefined); // it was closed at the same moment
+    // Closed at the same moment: fine. The signal, since amqplib forgets who waits for a close when the connection is lost meanwhile.
+    await deadline(this.raw.close(), CLOSE_TIMEOUT_MS, this.signal).catch(() => undefined);
   }
 }
 

@@ -5,12 +5,12 @@ import { readMountinfo } from '../../src/mount/mountinfo.ts';
 import { until } from '../integration/bus/helpers.ts';
 import { assertHostUnchanged, type HostState, hostState } from '../rig/host.ts';
 import { emit, type Note } from '../rig/oslo/peers.ts';
+import { startProxy } from '../rig/proxy.ts';
 import { list } from './ask.ts';
 import { BusWorld, uuidOf } from './bus-world.ts';
 import { assertListIsTrue } from './consistent.ts';
 import { launchAll } from './launch.ts';
 import { versioned } from './notes.ts';
-import { startProxy } from './proxy.ts';
 
 const NAMES = ['b1', 'b2', 'b3', 'b4', 'b5', 'b6', 'b7', 'b8'] as const;
 /** Odd: the last one is an attach. */
