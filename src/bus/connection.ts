@@ -5,7 +5,7 @@ import { type ChannelModel, connect } from 'amqplib';
 import type { BusConfig } from '../config/schema.ts';
 import { type BrokerHost, maskUrl, parseTransportUrl, type TransportUrl } from '../config/transport-url.ts';
 import { ShiftvolError } from '../errors.ts';
-import type { Log } from './log.ts';
+import type { Log } from '../log/log.ts';
 
 /** A connection that is up. It ends once; a new one is another session, and nothing of the old one may be used on it. */
 export type Session = {

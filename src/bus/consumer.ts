@@ -2,11 +2,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/schema.ts';
 import { maskUrl } from '../config/transport-url.ts';
+import type { Log } from '../log/log.ts';
 import { ask, BusChannel } from './channel.ts';
 import { reason, type Session } from './connection.ts';
 import type { Counters } from './counters.ts';
 import { type Handler, Intake } from './intake.ts';
-import type { Log } from './log.ts';
 import { Outlet } from './outlet.ts';
 import { type BindingState, Bindings, declareOwn, type QueueNames, queueNames } from './topology.ts';
 

@@ -1,8 +1,8 @@
 /** Tells what happened: takes events out of the outbox, in order, and forgets each when the broker has confirmed it. */
 import type { BusConfig } from '../config/schema.ts';
+import type { Log } from '../log/log.ts';
 import { BusChannel } from './channel.ts';
 import type { Session } from './connection.ts';
-import type { Log } from './log.ts';
 import { notificationOf } from './notification.ts';
 import type { Outbox, OutboxEntry } from './outbox.ts';
 import { declareEvents } from './topology.ts';

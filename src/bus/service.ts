@@ -1,11 +1,11 @@
 /** The bus as the agent sees it: commands in, results out, for as long as it runs. */
 import type { Config } from '../config/schema.ts';
 import { ShiftvolError } from '../errors.ts';
+import type { Log } from '../log/log.ts';
 import { keepConnected } from './connection.ts';
 import { type Backlog, Consumer } from './consumer.ts';
 import type { Counters } from './counters.ts';
 import type { Handler } from './intake.ts';
-import type { Log } from './log.ts';
 import type { Outbox } from './outbox.ts';
 import { Publisher } from './publisher.ts';
 import type { BindingState } from './topology.ts';

@@ -6,9 +6,9 @@
 import type { Options } from 'amqplib';
 import type { BusConfig } from '../config/schema.ts';
 import { ShiftvolError } from '../errors.ts';
+import type { Log } from '../log/log.ts';
 import { ask, type BusChannel } from './channel.ts';
 import type { Session } from './connection.ts';
-import type { Log } from './log.ts';
 
 const NOT_FOUND = 404;
 const INEQUIVALENT = 406;

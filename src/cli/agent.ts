@@ -11,6 +11,7 @@ import { layout } from '../storage/layout.ts';
 import { assemble, type Host } from './assemble.ts';
 import type { GlobalOptions } from './command.ts';
 import { socketPath } from './engine-client.ts';
+import { giveBackWhenQuiet } from './memory.ts';
 
 /** Runs until SIGTERM or SIGINT. Every mount stays where it is when it ends. */
 export async function runAgent(options: GlobalOptions, withBus: boolean): Promise<void> {
@@ -21,7 +22,7 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
   process.once('SIGTERM', stop).once('SIGINT', stop);
   const work = new AbortController();
 
-  await using host = await assemble(config, { outbox: useBus });
+  await using host = await assemble(config, { outbox: useBus, resident: true });
   using _steps = { [Symbol.dispose]: logSteps(log) };
   const { interrupted } = host.store;
   if (interrupted > 0)
@@ -36,6 +37,7 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
     () => ({ host: config.host, pid: process.pid, bus: bus?.status ?? null }),
     work.signal,
   );
+  using _memory = giveBackWhenQuiet();
   using _timer = retryUnfinished(host, log, work.signal);
   log.info('ready', { host: config.host, state_dir: config.stateDir, bus: useBus });
   log.info(`stopping: ${await told}`);

@@ -20,18 +20,23 @@ import { LOCK_TIMEOUT_MS } from './engine-client.ts';
 export type Host = AsyncDisposable & {
   readonly engine: Engine;
   readonly store: Store;
-  /** Does beforehand what the first commands would wait for: threads, modules, the runtime's connection. Never fails. */
+  /** Does beforehand what the first command would wait for: modules, the runtime's connection. Never fails. */
   warm(signal: AbortSignal): Promise<void>;
+};
+
+export type AssembleOptions = {
+  /** Keep events for the bus. */
+  readonly outbox: boolean;
+  /** For a process that lives long. */
+  readonly resident?: boolean;
+  readonly change?: (deps: EngineDeps) => EngineDeps;
 };
 
 /**
  * Takes the state directory (one engine at a time), mounts the pool again if a reboot took it, makes the directories.
  * @throws SV_LOCKED: another shiftvol has it
  */
-export async function assemble(
-  config: Config,
-  options: { readonly outbox: boolean; readonly change?: (deps: EngineDeps) => EngineDeps },
-): Promise<Host> {
+export async function assemble(config: Config, options: AssembleOptions): Promise<Host> {
   const { stateDir, runDir, poolDir, host, parallel } = config;
   await using resources = new AsyncDisposableStack();
   const store = resources.use(new Store({ stateDir, lockTimeoutMs: LOCK_TIMEOUT_MS, outbox: options.outbox }));
@@ -39,7 +44,7 @@ export async function assemble(
   await ensurePool({ stateDir, poolDir });
   const { socket, project } = config.runtimes.lxd;
   const lxd = resources.use(new LxdRuntime({ project, ...(socket !== null && { configured: socket }) }));
-  const mounter = resources.use(new KernelMounter());
+  const mounter = resources.use(new KernelMounter({ warm: options.resident ?? false }));
   const runtimes = [lxd];
   const allocator = new Allocator({
     journal: store,
@@ -62,7 +67,7 @@ export async function assemble(
   return {
     engine,
     store,
-    warm: async signal => void (await Promise.allSettled([mounter.warm(), lxd.server(signal)])),
+    warm: async signal => void (await Promise.allSettled([lxd.server(signal)])),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }

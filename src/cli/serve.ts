@@ -1,4 +1,3 @@
-import { setFlagsFromString } from 'node:v8';
 import type { DefineCommand, GlobalOptions } from './command.ts';
 
 type Options = GlobalOptions & { readonly bus?: boolean };
@@ -14,9 +13,7 @@ export const define: DefineCommand = program => {
     )
     .action(async (_options, command) => {
       const options: Options = command.optsWithGlobals();
-      // The young generation stays as small as it begins: over 1,600 rounds of spawn and destroy the heap of an engine went from 24 to
-      // 26 MiB, without this to 46, and V8 gives nothing back.
-      setFlagsFromString('--semi-space-growth-factor=1');
+      (await import('./memory.ts')).startSmall();
       const { runAgent } = await import('./agent.ts');
       await runAgent(options, options.bus ?? true);
     });

@@ -285,7 +285,12 @@ export class Engine {
   }
 
   #unchanged(command: Command, run: Run, attachment: Attachment | undefined): Ended {
-    this.#deps.journal.record(this.#requests.done(command, run.events, [], attachment?.plan.id));
+    const id = attachment?.plan.id;
+    // Whoever asked under a request id of his own waits for its end.
+    this.#deps.journal.record({
+      events: [run.events.end(id, [])],
+      ...this.#requests.done(command, run.events, [], id),
+    });
     return { changed: false, attachments: attachment ? [attachment] : [], steps: [] };
   }
 }

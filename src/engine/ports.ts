@@ -100,7 +100,7 @@ export interface Mounter {
   openDevice(image: ImageRef, options: OpenOptions): Promise<BlockDevice>;
   /**
    * Mounts with a fresh superblock, maps, verifies, places. Visible only when complete. Mounted there already from this device is success.
-   * @throws SV_MOUNT with the kernel's reason; SV_IDMAP_INVALID; SV_IMAGE_REFUSED: root inode's owner is not idBase
+   * @throws SV_MOUNT with the kernel's reason; SV_IDMAP_INVALID; SV_IMAGE_REFUSED: the root directory's owner is no id of the map (a wrong idBase)
    */
   mount(device: BlockDevice, spec: MountSpec, signal?: AbortSignal): Promise<Mounted>;
   /** What is mounted at exactly this path, if anything. One statx, nothing that grows with the number of mounts. */

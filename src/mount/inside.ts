@@ -151,6 +151,9 @@ function openView(pid: number): View | undefined {
   }
 }
 
+/** It holds a dozen numbers and two buffers. */
+const SMALL = { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1, codeRangeSizeMb: 4 };
+
 type Pending = { readonly resolve: (result: InsideResult) => void; readonly reject: (error: Error) => void };
 
 class Thread {
@@ -178,7 +181,11 @@ class Thread {
     this.#home = openMountNamespace('self');
     // The build leaves this string as it is: the extension is the one that this very file has.
     const file = `./inside-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`;
-    this.#worker = new Worker(new URL(file, import.meta.url), { workerData: this.#home.fd, execArgv: [] });
+    this.#worker = new Worker(new URL(file, import.meta.url), {
+      workerData: this.#home.fd,
+      execArgv: [],
+      resourceLimits: SMALL,
+    });
     this.#worker.on('message', (result: InsideResult) => {
       this.#pending.get(result.id)?.resolve(result);
       this.#settled(result.id);

@@ -18,7 +18,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   container: ['engine', 'kernel', 'idmap'],
   config: [],
   events: ['engine', 'config'],
-  bus: ['engine', 'config', 'events'],
+  bus: ['engine', 'config', 'events', 'log'],
   log: ['engine'],
   http: ['engine'],
   doctor: ['engine', 'kernel', 'idmap', 'mount', 'storage', 'container', 'store', 'bus', 'config'],
