@@ -115,7 +115,7 @@ export async function recoverOne(
     case 'finished':
       if (attachment.status.state === 'detaching')
         await goOnRemoving(deps, steps, attachment, attachment.status.goal, signal);
-      else await noteAttached(deps, steps, plan, signal);
+      else await mountAgain(deps, steps, plan, signal);
       return did;
     default:
       return did satisfies never;
@@ -131,25 +131,16 @@ async function isComplete(deps: EngineDeps, plan: Plan, signal: AbortSignal): Pr
   return devices.some(d => d.device === plan.deviceName && d.hostPath === plan.mountPath && d.target === plan.target);
 }
 
-/** Device and mount are done again, which changes nothing, and tells what the journal must know of them. */
-async function noteAttached(deps: EngineDeps, steps: Steps, plan: Plan, signal: AbortSignal): Promise<void> {
-  const { device, fsType } = await remount(steps, plan, signal);
-  deps.journal.settle(plan.id, { state: 'attached', device, fsType, attachedAt: new Date().toISOString() }, {});
-}
-
+/**
+ * Device and mount are done again: after a reboot they are made anew, else that changes nothing and tells what the journal must know.
+ * The runtime is not asked: its configuration has the device, and it must find the mount there when it starts the instance.
+ */
 async function mountAgain(deps: EngineDeps, steps: Steps, plan: Plan, signal: AbortSignal): Promise<void> {
-  const { device, fsType, mounted } = await remount(steps, plan, signal);
-  const instance = await findInstance(deps, plan, signal);
-  if (plan.handoff === 'none' || instance)
-    await steps.handoff.do({ plan, mounted, ...(instance && { instance }) }, signal);
-  deps.journal.settle(plan.id, { state: 'attached', device, fsType, attachedAt: new Date().toISOString() }, {});
-}
-
-async function remount(steps: Steps, plan: Plan, signal: AbortSignal) {
   const opened = await steps.device.do({ plan }, signal);
   await using device = opened.device;
-  const { mounted } = await steps.mount.do(opened, signal);
-  return { device: device.path, fsType: device.fsType, mounted: mounted satisfies Mounted };
+  await steps.mount.do(opened, signal);
+  const attachedAt = new Date().toISOString();
+  deps.journal.settle(plan.id, { state: 'attached', device: device.path, fsType: device.fsType, attachedAt }, {});
 }
 
 async function goOnRemoving(
