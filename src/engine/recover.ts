@@ -4,7 +4,7 @@ import type { EngineDeps } from './deps.ts';
 import { takeAway } from './detach.ts';
 import type { Attachment, AttachmentId, InstanceKey, Plan, RemovalGoal } from './model.ts';
 import { DEVICE_PREFIX } from './plan.ts';
-import type { Instance, Mounted, Runtime } from './ports.ts';
+import type { Instance, Runtime } from './ports.ts';
 import { resolve } from './resolve.ts';
 import type { Steps } from './steps.ts';
 
