@@ -1,4 +1,7 @@
 /** 64 attaches to 16 running containers: one at a time, then all at once, in turns. */
+import { mkdirSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Lxd } from '../../rig/lxd.ts';
 import { type Bench, clocked } from '../bench.ts';
 import { type BenchHost, startHost } from '../host.ts';
 import { type Row, ratioRow } from '../report.ts';
@@ -40,8 +43,43 @@ export async function concurrencyCase(bench: Bench): Promise<readonly Row[]> {
       for (const [how, each] of Object.entries(steps))
         workspace.log(`${fs} ${how}: ${[...each].map(([s, ms]) => `${s} ${rounded(median(ms))}`).join(', ')}`);
   }
+  rows.push(await lxdAlone(bench, lxd, names));
   await Promise.all(names.map(name => lxd.stop(name).then(() => lxd.delete(name))));
   return rows;
+}
+
+/** The limit: the same number of devices, plain directories, added by LXD's API with nothing of ours. No goal: it is not ours to meet. */
+async function lxdAlone({ workspace, options }: Bench, lxd: Lxd, names: readonly string[]): Promise<Row> {
+  const source = join(workspace.dir, 'lxd-alone');
+  mkdirSync(source);
+  const add = async (name: string, target: string) => {
+    workspace.signal.throwIfAborted();
+    const device = { type: 'disk', source, path: target };
+    await lxd.api.patch(`/1.0/instances/${name}`, { devices: { [target.replaceAll('/', '-')]: device } });
+  };
+  const clear = async () => {
+    for (const name of names) {
+      const { config, profiles, architecture } = await lxd.get(name);
+      await lxd.api.put(`/1.0/instances/${name}`, { config, profiles, architecture, devices: {} });
+    }
+  };
+  const pairs = { ours: [] as number[], peer: [] as number[], peerName: 'LXD alone, one at a time' };
+  for (let round = 0; round < Math.max(3, Math.ceil(options.rounds / 10)); round++) {
+    pairs.peer.push(
+      await clocked(async () => {
+        for (const target of TARGETS) for (const name of names) await add(name, target);
+      }),
+    );
+    await clear();
+    // In order within one container: LXD 5.0 fails changes of one instance at the same time.
+    const inOrder = async (name: string) => {
+      for (const target of TARGETS) await add(name, target);
+    };
+    pairs.ours.push(await clocked(() => Promise.all(names.map(inOrder))));
+    await clear();
+  }
+  rmdirSync(source);
+  return ratioRow({ case: '64 devices at once, LXD alone' }, pairs);
 }
 
 async function attachOne(

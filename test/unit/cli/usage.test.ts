@@ -20,7 +20,8 @@ function shiftvol(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
 
 /** Words as an operator types them in a terminal. */
 function inTerminal(args: readonly string[], env: NodeJS.ProcessEnv = {}): string {
-  const { NO_COLOR: _, ...rest } = process.env;
+  // Node takes a CI that it does not know for one without colours, also in a terminal.
+  const { NO_COLOR: _, CI: __, ...rest } = process.env;
   const command = [process.execPath, MAIN, ...args].map(word => `'${word}'`).join(' ');
   return spawnSync('script', ['-qec', command, '/dev/null'], {
     encoding: 'utf8',
