@@ -3,10 +3,10 @@
  * for (some 20 ms) whatever the signal says: LXD goes on with it, and a removal that follows must find what it has to remove.
  */
 import { posix } from 'node:path';
-import { ShiftvolError } from '../../errors.ts';
+import { isError, ShiftvolError } from '../../errors.ts';
 import type { LxdClient } from './client.ts';
 import { foundInside, requireDirectoryOrNothing } from './inside.ts';
-import { instancePath } from './lookup.ts';
+import { instancePath, type Look } from './lookup.ts';
 import { LxdError } from './lxd-error.ts';
 import { type LxdInstance, lxdInstance, type Strings } from './wire.ts';
 
@@ -20,7 +20,7 @@ export type NewDevice = {
 export type Context = { readonly client: LxdClient; readonly proc: string; readonly signal?: AbortSignal | undefined };
 
 /**
- * One try. There already and equal is success. `pid`: the init, where it runs.
+ * One try. There already and equal is success. `pid`: the init, where it runs. `look`: a state to go by, if there is one.
  * @throws SV_INSTANCE_NOT_FOUND; SV_TARGET_TAKEN; SV_TARGET_INVALID: a symlink; LxdError with LXD's words, and nothing was changed then
  */
 export async function addOnce(
@@ -28,8 +28,9 @@ export async function addOnce(
   place: Place,
   device: NewDevice,
   pid: number | undefined,
+  look: Look | undefined,
 ): Promise<void> {
-  const { instance, etag } = await getInstance(context, place);
+  const { instance, etag } = look ?? (await getInstance(context, place));
   const wanted = lxdDevice(device);
   const present = instance.devices[device.name];
   if (present && sameDevice(present, wanted)) return;
@@ -42,15 +43,16 @@ export async function addOnce(
       etag,
     });
   } catch (error) {
+    if (error instanceof LxdError && error.status === 404) throw notFound(place, error);
     if (error instanceof LxdError && error.status >= 400) await takeBack(context, place, device);
     throw withRemedy(error);
   }
 }
 
 /** One try. No such device, and no such instance, is success. */
-export async function removeOnce(context: Context, place: Place, name: string): Promise<void> {
+export async function removeOnce(context: Context, place: Place, name: string, look: Look | undefined): Promise<void> {
   try {
-    const { instance, etag } = await getInstance(context, place);
+    const { instance, etag } = look ?? (await getInstance(context, place));
     if (!(name in instance.devices)) return;
     const { [name]: _, ...devices } = instance.devices;
     await context.client.change('PUT', instancePath(place.project, place.name), {
@@ -75,17 +77,21 @@ function sameDevice(a: Strings, b: Strings): boolean {
   return facts(a) === facts(b);
 }
 
-async function getInstance({ client, signal }: Context, { project, name }: Place) {
+async function getInstance({ client, signal }: Context, { project, name }: Place): Promise<Look> {
   try {
     const { metadata, etag } = await client.get(instancePath(project, name), signal);
     return { instance: lxdInstance(metadata), etag };
   } catch (cause) {
     if (!(cause instanceof LxdError) || cause.status !== 404) throw cause;
-    throw new ShiftvolError('SV_INSTANCE_NOT_FOUND', `Cannot find instance "${name}" in project "${project}"`, {
-      field: 'instance',
-      cause,
-    });
+    throw notFound({ project, name }, cause);
   }
+}
+
+function notFound({ project, name }: Place, cause: LxdError): ShiftvolError {
+  return new ShiftvolError('SV_INSTANCE_NOT_FOUND', `Cannot find instance "${name}" in project "${project}"`, {
+    field: 'instance',
+    cause,
+  });
 }
 
 /** LXD itself looks at the instance's own devices only, not at those of its profiles. */
@@ -139,14 +145,14 @@ async function takeBack({ client, proc }: Context, place: Place, device: NewDevi
   try {
     const { instance } = await getInstance(regardless, place);
     const left = instance.devices[device.name];
-    if (left && sameDevice(left, lxdDevice(device))) await removeOnce(regardless, place, device.name);
+    if (left && sameDevice(left, lxdDevice(device))) await removeOnce(regardless, place, device.name, undefined);
   } catch (error) {
     if (!isGone(error)) throw error;
   }
 }
 
 function isGone(error: unknown): boolean {
-  return error instanceof ShiftvolError && error.code === 'SV_INSTANCE_NOT_FOUND';
+  return isError(error, 'SV_INSTANCE_NOT_FOUND') || (error instanceof LxdError && error.status === 404);
 }
 
 /** LXD says what failed, and not what to do about it. */

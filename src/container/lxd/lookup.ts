@@ -10,6 +10,8 @@ const NAME = /^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$/;
 const MAX_KNOWN = 10_000;
 
 type Place = { readonly project: string; readonly name: string };
+/** An instance as it was, and the tag of that state. */
+export type Look = { readonly instance: LxdInstance; readonly etag: string };
 
 /** Finds instances by name or Nova's uuid. One GET by name, or where it was the last time; the list of all only when that fails. */
 export class Lookup {
@@ -17,6 +19,8 @@ export class Lookup {
   readonly #project: string;
   /** Where a reference was found by the list. Only a hint: every answer is compared with what was asked. */
   readonly #known = new Map<string, Place>();
+  /** Of what was looked at by itself: good for a change, as long as nobody else has changed it. */
+  readonly #etags = new WeakMap<LxdInstance, string>();
 
   /** `project`: where a name without a project is looked for first. */
   constructor(client: LxdClient, project: string) {
@@ -41,6 +45,12 @@ export class Lookup {
     return found;
   }
 
+  /** What a change may go by instead of looking again; LXD refuses it (412) if the instance has been changed since. */
+  look(instance: LxdInstance): Look | undefined {
+    const etag = this.#etags.get(instance);
+    return etag === undefined ? undefined : { instance, etag };
+  }
+
   /** Every instance of every project, of the whole cluster. */
   async all(signal?: AbortSignal): Promise<readonly LxdInstance[]> {
     return lxdInstances((await this.#client.get('/1.0/instances?recursion=1&all-projects=true', signal)).metadata);
@@ -48,7 +58,10 @@ export class Lookup {
 
   async #at({ project, name }: Place, signal?: AbortSignal): Promise<LxdInstance | undefined> {
     try {
-      return lxdInstance((await this.#client.get(instancePath(project, name), signal)).metadata);
+      const { metadata, etag } = await this.#client.get(instancePath(project, name), signal);
+      const instance = lxdInstance(metadata);
+      this.#etags.set(instance, etag);
+      return instance;
     } catch (error) {
       // Also what LXD says of a project that is not there.
       if (error instanceof LxdError && error.status === 404) return undefined;

@@ -6,7 +6,7 @@ import { type ClientOptions, LxdClient } from './client.ts';
 import { type LxdEvent, lifecycleEvents } from './events.ts';
 import { HOST, type Host, monitoredInit } from './init-pid.ts';
 import { isHere, keyOf, liveIdmap, requireUsable, toInstance, volatileIdmaps } from './instance.ts';
-import { Lookup } from './lookup.ts';
+import { type Look, Lookup } from './lookup.ts';
 import { PATIENCE, type Patience, patiently } from './patience.ts';
 import { initPid, type LxdInstance, type ServerFacts } from './wire.ts';
 
@@ -23,6 +23,8 @@ export class LxdRuntime implements Runtime, Disposable {
   readonly name = 'lxd';
   readonly client: LxdClient;
   readonly #lookup: Lookup;
+  /** What `find` saw of the instances that it gave out. */
+  readonly #looks = new WeakMap<Instance, Look>();
   readonly #patience: Patience;
   readonly #host: Host;
   /** The last change of each instance that is still under way. */
@@ -49,16 +51,23 @@ export class LxdRuntime implements Runtime, Disposable {
     const found = await this.#lookup.find(ref, signal);
     if (!found) return undefined;
     requireUsable(found, await this.client.server(signal));
-    return toInstance(this.name, found, await this.#live(found, signal));
+    const instance = toInstance(this.name, found, await this.#live(found, signal));
+    const look = this.#lookup.look(found);
+    if (look) this.#looks.set(instance, look);
+    return instance;
   }
 
   async addDevice(instance: Instance, device: NewDevice, signal?: AbortSignal): Promise<void> {
-    await this.#change(instance, context => addOnce(context, instance, device, instance.pid), signal);
+    const add = (context: Context, look?: Look) => addOnce(context, instance, device, instance.pid, look);
+    await this.#change(instance, add, this.#looks.get(instance), signal);
   }
 
   async removeDevice(ref: InstanceRef, name: string, signal?: AbortSignal): Promise<void> {
     const places = await patiently(() => this.#placesOf(ref, name, signal), this.#patience, signal);
-    for (const place of places) await this.#change(place, context => removeOnce(context, place, name), signal);
+    for (const place of places) {
+      const remove = (context: Context, look?: Look) => removeOnce(context, place, name, look);
+      await this.#change(place, remove, this.#lookup.look(place), signal);
+    }
   }
 
   async devices(prefix: string, signal?: AbortSignal): Promise<readonly RuntimeDevice[]> {
@@ -100,7 +109,7 @@ export class LxdRuntime implements Runtime, Disposable {
   }
 
   /** Where the device is to be removed: at the instance; where that has another name by now or is gone, wherever the device is. */
-  async #placesOf(ref: InstanceRef, device: string, signal?: AbortSignal): Promise<readonly Place[]> {
+  async #placesOf(ref: InstanceRef, device: string, signal?: AbortSignal): Promise<readonly LxdInstance[]> {
     const found = await this.#lookup.find(ref, signal);
     if (found) return [found];
     return (await this.#all(signal)).filter(instance => device in instance.devices);
@@ -126,13 +135,24 @@ export class LxdRuntime implements Runtime, Disposable {
 
   /**
    * One change of an instance at a time: of two at once LXD 5.0 refuses the second when the first is done, or takes both and keeps the
-   * devices of one. Against other clients the ETag helps.
+   * devices of one. Against other clients the ETag helps: the first try goes by what was seen, which saves a GET (3 ms).
    */
-  async #change(place: Place, change: (context: Context) => Promise<void>, signal?: AbortSignal): Promise<void> {
+  async #change(
+    place: Place,
+    change: (context: Context, look?: Look) => Promise<void>,
+    seen: Look | undefined,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const key = `${place.project}/${place.name}`;
     const before = this.#changing.get(key) ?? Promise.resolve();
     const context = { client: this.client, proc: this.#host.proc, signal };
-    const mine = before.then(() => patiently(() => change(context), this.#patience, signal));
+    let look = this.#changing.has(key) ? undefined : seen;
+    const attempt = async () => {
+      const once = look;
+      look = undefined;
+      await change(context, once);
+    };
+    const mine = before.then(() => patiently(attempt, this.#patience, signal));
     const done = mine.then(
       () => {},
       () => {}, // the caller of that one has its error
