@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { Host } from '../../src/cli/assemble.ts';
@@ -233,5 +242,41 @@ test('a stopped instance gets its volume at its next start', async () => {
   await world.lxd.start('c1');
   assert.equal(await inside('c1', 'cat /mnt/data/plain/file'), 'data');
   await destroy('c1');
+  await assertHostUnchanged(clean);
+});
+
+test('what a reboot took is mounted again at the same path, and the container finds its data when it starts', async () => {
+  const { plan } = only(await attach('c1', '/mnt/data', 'tree-ext4'));
+  await inside('c1', 'echo before > /mnt/data/note');
+  await world.lxd.stop('c1');
+  umount2(plan.mountPath, { lazy: false });
+  rmdirSync(plan.mountPath);
+
+  const { attachments } = await host.engine.recover({ dryRun: false, signal: never });
+
+  assert.deepEqual(
+    attachments.map(({ attachment, did }) => ({ attachment, did })),
+    [{ attachment: plan.id, did: 'mounted again' }],
+  );
+  await world.lxd.start('c1');
+  assert.equal(await inside('c1', 'cat /mnt/data/note; stat -c %u:%g /mnt/data/plain/file'), 'before\n1000:1001');
+  await destroy('c1');
+  await assertHostUnchanged(clean);
+});
+
+test('a lazy destroy of a volume that is held removes its snapshot when the holder has gone, by recover', async () => {
+  const { plan } = only(await attach('c1', '/mnt/data', 'tree-xfs'));
+  await inside('c1', 'cd /mnt/data && (sleep 1000 >/dev/null 2>&1 & echo $! > /tmp/pid)');
+
+  const left = await host.engine.execute({ action: 'destroy', instance: { ref: 'c1' }, lazy: true }, never);
+
+  assert.equal(left.attachments[0]?.status.state, 'detaching');
+  assert.ok(existsSync(plan.image.path), 'an image is never removed under who uses it');
+  assert.equal((await host.engine.recover({ dryRun: false, signal: never })).attachments[0]?.did, 'left');
+  await inside('c1', 'kill $(cat /tmp/pid)');
+  for (let i = 0; i < 50 && host.engine.list().length > 0; i++)
+    await host.engine.recover({ dryRun: false, signal: never });
+  assert.ok(!existsSync(plan.image.path));
+  assert.deepEqual(host.engine.list(), []);
   await assertHostUnchanged(clean);
 });
