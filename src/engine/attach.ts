@@ -1,7 +1,7 @@
 import { asError, isError, report, ShiftvolError } from '../errors.ts';
 import type { EngineDeps } from './deps.ts';
-import type { Attachment, AttachmentState, FsType, Plan, StepTiming } from './model.ts';
-import type { Also } from './ports.ts';
+import type { Attachment, AttachmentState, FsType, InstanceKey, Plan, StepTiming } from './model.ts';
+import type { Also, Journal } from './ports.ts';
 import { Saga, unwind } from './saga.ts';
 import type { Reserved, Steps } from './steps.ts';
 
@@ -88,4 +88,10 @@ export async function undoAll(deps: EngineDeps, steps: Steps, { plan, status }: 
     if (thrown instanceof SuppressedError && isError(thrown.error)) throw thrown.error;
     throw thrown;
   }
+}
+
+/** The ids of a root file system that never came to be go back with it, unless something else of the instance uses them. */
+export function releasedWith(journal: Journal, plan: Plan): { release?: InstanceKey } {
+  const alone = journal.list(plan.instance).every(a => a.plan.id === plan.id);
+  return plan.role === 'root' && alone && !plan.snapshotKept ? { release: plan.instance } : {};
 }

@@ -1,5 +1,5 @@
 import { asError, ShiftvolError } from '../errors.ts';
-import { build } from './attach.ts';
+import { build, releasedWith } from './attach.ts';
 import type { EngineDeps } from './deps.ts';
 import { type Taken, takeAway } from './detach.ts';
 import { EventMaker } from './events.ts';
@@ -208,17 +208,14 @@ export class Engine {
       reserved,
       end =>
         'error' in end
-          ? { ...this.#requests.failed(command, run.events, end.error, id), ...this.#releaseOf(reserved.plan) }
+          ? {
+              ...this.#requests.failed(command, run.events, end.error, id),
+              ...releasedWith(this.#deps.journal, reserved.plan),
+            }
           : { events: [run.events.end(id, end.timings)], ...this.#requests.done(command, run.events, end.timings, id) },
       run.signal,
     );
     return { changed: true, attachments: this.#found(id), steps: timings };
-  }
-
-  /** A spawn that failed gives its ids back, unless something else of the instance uses them. */
-  #releaseOf(plan: Plan): Also {
-    const others = this.#deps.journal.list(plan.instance).some(a => a.plan.id !== plan.id);
-    return plan.role === 'root' && !others && !plan.snapshotKept ? { release: plan.instance } : {};
   }
 
   async #detach(command: DetachCommand, run: Run): Promise<Ended> {

@@ -1,5 +1,5 @@
 import { type ErrorReport, explain, report } from '../errors.ts';
-import { undoAll } from './attach.ts';
+import { releasedWith, undoAll } from './attach.ts';
 import type { EngineDeps } from './deps.ts';
 import { takeAway } from './detach.ts';
 import type { Attachment, AttachmentId, InstanceKey, Plan, RemovalGoal } from './model.ts';
@@ -107,7 +107,7 @@ export async function recoverOne(
     case undefined:
       return undefined;
     case 'undone':
-      await undoAll(deps, steps, attachment, releasedWith(deps, plan));
+      await undoAll(deps, steps, attachment, releasedWith(deps.journal, plan));
       return did;
     case 'mounted again':
       await mountAgain(deps, steps, plan, signal);
@@ -156,12 +156,6 @@ async function goOnRemoving(
 
 async function findInstance(deps: EngineDeps, plan: Plan, signal: AbortSignal): Promise<Instance | undefined> {
   return plan.handoff === 'none' ? undefined : (await resolve(deps, plan.ref, signal)).instance;
-}
-
-/** The range of a root file system that never came to be goes back with it, if nothing else of the instance is left. */
-function releasedWith(deps: EngineDeps, plan: Plan): { release?: InstanceKey } {
-  const alone = deps.journal.list(plan.instance).every(a => a.plan.id === plan.id);
-  return plan.role === 'root' && alone && !plan.snapshotKept ? { release: plan.instance } : {};
 }
 
 async function findLeftovers(deps: EngineDeps, signal: AbortSignal): Promise<Leftover[]> {

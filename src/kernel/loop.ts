@@ -5,7 +5,6 @@ import { type Fd, type Owned, open } from './fd.ts';
 import { bind, bindAsync, check, descriptorArgument, NR } from './libc.ts';
 import { fstatx } from './statx.ts';
 
-const LOOP_CLR_FD = 0x4c01;
 const LOOP_GET_STATUS64 = 0x4c05;
 const LOOP_CONFIGURE = 0x4c0a;
 const LOOP_CTL_GET_FREE = 0x4c82;
@@ -112,11 +111,6 @@ export function loopStatus(device: Fd): LoopStatus {
     autoclear: (flags & LO_FLAGS_AUTOCLEAR) !== 0,
     directIo: (flags & LO_FLAGS_DIRECT_IO) !== 0,
   };
-}
-
-/** Unbinds; with other users left, when the last of them goes. @throws {KernelError} ENXIO: nothing is bound. @see loop(4) */
-export function loopClear(device: Fd): void {
-  check('LOOP_CLR_FD', sys.ioctlLong(descriptorArgument(device), LOOP_CLR_FD, 0), `fd ${device}`);
 }
 
 /**

@@ -31,7 +31,6 @@ const FSCONFIG_CMD_CREATE_EXCL = 8;
 const OPEN_TREE_CLONE = 1;
 const OPEN_TREE_CLOEXEC = 0x80000;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
-const MOVE_MOUNT_T_EMPTY_PATH = 0x40;
 const MOUNT_ATTR_SIZE_VER0 = 32;
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
@@ -124,12 +123,6 @@ export function openTree(path: string): Owned<MountFd> {
 export function moveMount(mount: MountFd, path: string): void {
   const done = sys.moveMount(descriptorArgument(mount), '', AT_FDCWD, pathArgument(path), MOVE_MOUNT_F_EMPTY_PATH);
   check('move_mount', done, path);
-}
-
-/** Puts a detached mount onto an open directory. @see move_mount(2), Linux 5.2 */
-export function moveMountTo(mount: MountFd, directory: number): void {
-  const flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
-  check('move_mount', sys.moveMount(descriptorArgument(mount), '', directory, '', flags), `fd ${directory}`);
 }
 
 const attributes = new BigUint64Array(4); // struct mount_attr: attr_set, attr_clr, propagation, userns_fd

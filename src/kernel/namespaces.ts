@@ -1,9 +1,9 @@
-/** Namespaces. setns and unshare act on the calling thread: for threads that are made for it, never libuv's pool. */
+/** Mount namespaces: opened and counted here; entered by the one thread that is made for it (mount/inside-worker.ts). */
 import { openSync } from 'node:fs';
 import type { Branded } from '../brand.ts';
 import { isErrno } from './errno.ts';
-import { type Fd, Owned } from './fd.ts';
-import { bind, check, descriptorArgument, NR } from './libc.ts';
+import { Owned } from './fd.ts';
+import { bind, check, NR } from './libc.ts';
 
 /** A mount namespace: /proc/PID/ns/mnt. */
 export type MntnsFd = Branded<number, 'MntnsFd'>;
@@ -16,30 +16,12 @@ const NS_MNT_GET_PREV = 0x8010b70c;
 const MNT_NS_INFO_BYTES = 16; // struct mnt_ns_info: u32 size, u32 nr_mounts, u64 mnt_ns_id
 
 const sys = {
-  setns: bind(NR.setns, 'int', 'int'),
-  unshare: bind(NR.unshare, 'int'),
-  fchdir: bind(NR.fchdir, 'int'),
   ioctl: bind(NR.ioctl, 'int', 'ulong', 'void *'),
 };
 
 /** The mount namespace of a process. @throws ENOENT: no such process; EACCES */
 export function openMountNamespace(pid: number | 'self'): Owned<MntnsFd> {
   return new Owned<MntnsFd>(openSync(`/proc/${pid}/ns/mnt`, 'r'));
-}
-
-/** Moves the calling thread into a mount namespace; its root and working directory become the namespace's. @throws {KernelError} EINVAL: the thread shares its root and working directory (unshare CLONE_FS first). @see setns(2) */
-export function setnsMount(namespace: MntnsFd): void {
-  check('setns', sys.setns(descriptorArgument(namespace), CLONE.NEWNS), `fd ${namespace}`);
-}
-
-/** @see unshare(2) */
-export function unshare(flags: number): void {
-  check('unshare', sys.unshare(flags), `flags 0x${flags.toString(16)}`);
-}
-
-/** Of the calling thread, once it has its own by unshare(CLONE_FS). @see fchdir(2) */
-export function fchdir(directory: Fd): void {
-  check('fchdir', sys.fchdir(descriptorArgument(directory)), `fd ${directory}`);
 }
 
 /**

@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import type { AttachCommand, Command, SpawnCommand } from '../../src/engine/model.ts';
-import type { Step, WrapStep } from '../../src/engine/saga.ts';
+import type { WrapStep } from '../../src/engine/saga.ts';
 import { isError } from '../../src/errors.ts';
 import { viewOf } from '../../src/http/view.ts';
+import { changeStep, doTwice, failAfter, failBefore, Injected, undoTwice } from '../rig/faults.ts';
 import { assertHostUnchanged, type HostState, hostState } from '../rig/host.ts';
 import { assertListIsTrue } from './consistent.ts';
 import { makeWorld, type World } from './world.ts';
@@ -33,38 +34,7 @@ before(async () => {
 });
 after(async () => await world?.[Symbol.asyncDispose]());
 
-class Injected extends Error {}
 const injected = (error: unknown) => isError(error, 'SV_INTERNAL') && error.cause instanceof Injected;
-const change = (name: string, how: <In, Out>(step: Step<In, Out>) => Partial<Step<In, Out>>): WrapStep => {
-  return step => (step.name === name ? { ...step, ...how(step) } : step);
-};
-const failBefore = (name: string) => change(name, () => ({ do: () => Promise.reject(new Injected(name)) }));
-const failAfter = (name: string) =>
-  change(name, step => ({
-    do: async (input, signal) => {
-      const result = await step.do(input, signal);
-      // What the step has opened would be in the hands of whoever goes on; nobody does.
-      if (result && typeof result === 'object' && 'device' in result)
-        await (result.device as AsyncDisposable)[Symbol.asyncDispose]();
-      throw new Injected(name);
-    },
-  }));
-const doTwice = (name: string) =>
-  change(name, step => ({
-    do: async (input, signal) => {
-      const first = await step.do(input, signal);
-      if (name !== 'device') return await step.do(input, signal);
-      await using _device = (first as { device: AsyncDisposable }).device;
-      return await step.do(input, signal);
-    },
-  }));
-const undoTwice: WrapStep = step => ({
-  ...step,
-  undo: async (plan, options) => {
-    await step.undo(plan, options);
-    await step.undo(plan, options);
-  },
-});
 
 async function run(wrapStep: WrapStep, ...commands: readonly Command[]): Promise<void> {
   await using host = await world.engine(deps => ({ ...deps, wrapStep }));
@@ -112,7 +82,7 @@ for (const [name, command] of [
 
       test(`stays open when the undo of "${step}" fails, and recover finishes`, async () => {
         const fail = failAfter('handoff');
-        const stuck = change(step, () => ({ undo: () => Promise.reject(new Injected(step)) }));
+        const stuck = changeStep(step, () => ({ undo: () => Promise.reject(new Injected(step)) }));
         await assert.rejects(
           run(s => stuck(fail(s)), command),
           e => e instanceof SuppressedError && isError(e.error, 'SV_UNDO'),

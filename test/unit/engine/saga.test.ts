@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { AttachCommand, Command, SpawnCommand } from '../../../src/engine/model.ts';
-import type { Step, WrapStep } from '../../../src/engine/saga.ts';
+import type { WrapStep } from '../../../src/engine/saga.ts';
 import { isError } from '../../../src/errors.ts';
+import { changeStep, doTwice, failAfter, failBefore, Injected, undoTwice } from '../../rig/faults.ts';
 import { makeRig, type Rig } from './fakes.ts';
 
 const ATTACH: AttachCommand = {
@@ -15,35 +16,6 @@ const ATTACH: AttachCommand = {
 const SPAWN: SpawnCommand = { action: 'spawn', instance: { ref: 'c9' }, template: 'web' };
 const STEPS = ['snapshot', 'device', 'mount', 'handoff'] as const;
 const never = new AbortController().signal;
-
-class Injected extends Error {}
-
-const once = (name: string, change: <In, Out>(step: Step<In, Out>) => Partial<Step<In, Out>>): WrapStep => {
-  return step => (step.name === name ? { ...step, ...change(step) } : step);
-};
-const failBefore = (name: string) =>
-  once(name, () => ({ do: async () => Promise.reject(new Injected(`before ${name}`)) }));
-const failAfter = (name: string) =>
-  once(name, step => ({
-    do: async (input, signal) => {
-      await step.do(input, signal);
-      throw new Injected(`after ${name}`);
-    },
-  }));
-const twice = (name: string) =>
-  once(name, step => ({
-    do: async (input, signal) => {
-      await step.do(input, signal);
-      return await step.do(input, signal);
-    },
-  }));
-const undoTwice: WrapStep = step => ({
-  ...step,
-  undo: async (plan, options) => {
-    await step.undo(plan, options);
-    await step.undo(plan, options);
-  },
-});
 
 function rigWith(wrapStep?: WrapStep): Rig {
   const rig = makeRig(wrapStep);
@@ -77,7 +49,7 @@ for (const [name, command] of [
       });
 
       test(`comes to the same when "${step}" is done twice`, async () => {
-        using rig = rigWith(twice(step));
+        using rig = rigWith(doTwice(step));
         const { attachments } = await rig.engine.execute(command, never);
         assert.equal(attachments[0]?.status.state, 'attached');
         await rig.engine.execute({ action: 'destroy', instance: command.instance, lazy: false }, never);
@@ -87,7 +59,7 @@ for (const [name, command] of [
       test(`stays open when the undo of "${step}" fails, and recover finishes`, async () => {
         let broken = true;
         const fail = failAfter('handoff');
-        const undoFails = once(step, s => ({
+        const undoFails = changeStep(step, s => ({
           undo: async (plan, options) => {
             if (broken) throw new Injected(`undo of ${step}`);
             await s.undo(plan, options);
@@ -124,7 +96,7 @@ test('an attachment that died before its end was noted is finished, and one that
     // A process that dies neither returns nor throws: the step's promise stays open, and the journal is opened anew.
     const { promise: died, resolve: die } = Promise.withResolvers<void>();
     using rig = rigWith(
-      once(step, s => ({
+      changeStep(step, s => ({
         do: async (input, signal) => {
           await s.do(input, signal);
           die();
