@@ -71,6 +71,21 @@ export class BusChannel implements AsyncDisposable {
     properties: PublishProperties,
     options: { mandatory: boolean },
   ): Promise<void> {
+    if (!(await this.offer(exchange, key, content, properties, options)))
+      throw new ShiftvolError(
+        'SV_BUS',
+        `Cannot publish to exchange "${exchange}" with key "${key}": no queue takes it`,
+      );
+  }
+
+  /** As `publish`; of a mandatory one that no queue takes it says false. @throws SV_BUS: channel closed, or refused */
+  async offer(
+    exchange: string,
+    key: string,
+    content: Buffer,
+    properties: PublishProperties,
+    options: { mandatory: boolean },
+  ): Promise<boolean> {
     const correlationId = options.mandatory ? String(++this.#sequence) : undefined;
     await new Promise<void>((resolve, reject) => {
       const fail = (cause: unknown) =>
@@ -98,11 +113,7 @@ export class BusChannel implements AsyncDisposable {
       }
     });
     // The broker returns what it could not route before it confirms it.
-    if (correlationId !== undefined && this.#returned.delete(correlationId))
-      throw new ShiftvolError(
-        'SV_BUS',
-        `Cannot publish to exchange "${exchange}" with key "${key}": no queue takes it`,
-      );
+    return correlationId === undefined || !this.#returned.delete(correlationId);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

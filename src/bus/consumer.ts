@@ -1,14 +1,14 @@
 /** The subscription to one listen URL: declares, binds, consumes, and does it again whenever something of that is taken away. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ConsumeMessage } from 'amqplib';
 import type { Config } from '../config/schema.ts';
 import { maskUrl } from '../config/transport-url.ts';
 import type { Log } from '../log/log.ts';
 import { ask, BusChannel } from './channel.ts';
 import { reason, type Session } from './connection.ts';
-import type { Counters } from './counters.ts';
-import { type Handler, Intake } from './intake.ts';
+import type { Desk } from './intake.ts';
 import { Outlet } from './outlet.ts';
-import { type BindingState, Bindings, declareOwn, type QueueNames, queueNames } from './topology.ts';
+import { type BindingState, declareOwn, type QueueNames } from './topology.ts';
 
 /** How long handlers may go on at a stop before they are told to; and how long they may take then. */
 const STOP_TIMEOUT_MS = 30_000;
@@ -18,24 +18,55 @@ const REBIND_FACTOR = 30;
 
 export type Backlog = { readonly waiting: number; readonly deadLetters: number };
 
+/** Where a queue's messages come from. Outlives connections. */
+export interface Sources {
+  /** Exchanges by what is known of them; empty before the first look. */
+  readonly state: ReadonlyMap<string, BindingState>;
+  /** Nothing is known any more: the connection is gone. */
+  forget(): void;
+  /** Binds to all that is there; safe to repeat. Returns whether all is. */
+  bind(session: Session): Promise<boolean>;
+}
+
+/** What is done with the messages. */
+export interface Taker {
+  /** The number of messages that are worked on now. */
+  readonly working: number;
+  take(message: ConsumeMessage, desk: Desk): void;
+  /** Resolves when nothing is worked on, or the time is over. */
+  settled(timeoutMs: number): Promise<void>;
+  /** What is worked on is to stop at once. */
+  cut(): void;
+}
+
+export type ConsumerParts = {
+  readonly names: QueueNames;
+  readonly sources: Sources;
+  readonly taker: Taker;
+  /** Messages that are given to us before the first is acknowledged. */
+  readonly prefetch: number;
+};
+
 export class Consumer {
   readonly names: QueueNames;
   /** Without a password. */
   readonly url: string;
   readonly #config: Config;
   readonly #log: Log;
-  readonly #intake: Intake;
-  readonly #bindings: Bindings;
+  readonly #intake: Taker;
+  readonly #bindings: Sources;
+  readonly #prefetch: number;
   #subscribed = false;
   #backlog: Backlog | undefined;
 
-  constructor(config: Config, url: string, handle: Handler, log: Log) {
+  constructor(config: Config, url: string, { names, sources, taker, prefetch }: ConsumerParts, log: Log) {
     this.#config = config;
     this.#log = log;
     this.url = maskUrl(url);
-    this.names = queueNames(config.bus, config.host);
-    this.#intake = new Intake(config, handle, log);
-    this.#bindings = new Bindings(config.bus, this.names.own, log);
+    this.names = names;
+    this.#intake = taker;
+    this.#bindings = sources;
+    this.#prefetch = prefetch;
   }
 
   /** The broker has said that it will give us messages, on a channel that is open. */
@@ -45,14 +76,6 @@ export class Consumer {
 
   get exchanges(): ReadonlyMap<string, BindingState> {
     return this.#bindings.state;
-  }
-
-  get counters(): Counters {
-    return this.#intake.counters;
-  }
-
-  get working(): number {
-    return this.#intake.working;
   }
 
   /** What lay in the queues at the last look, once a minute or so; undefined before the first. */
@@ -86,7 +109,7 @@ export class Consumer {
     const cancelled = new AbortController();
     const ended = AbortSignal.any([channel.signal, cancelled.signal, stop]);
     const desk = { channel, outlet, stop };
-    await channel.raw.prefetch(this.#config.bus.prefetch, false);
+    await channel.raw.prefetch(this.#prefetch, false);
     const { consumerTag } = await channel.raw.consume(this.names.own, message => {
       if (message === null) cancelled.abort(new Error('the queue was taken away, with what was in it'));
       else this.#intake.take(message, desk);

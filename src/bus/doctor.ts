@@ -75,7 +75,7 @@ async function checkExchanges(session: Session, config: BusConfig, shown: string
 }
 
 async function checkQueues(session: Session, config: Config, shown: string): Promise<readonly BusCheck[]> {
-  const names = queueNames(config.bus, config.host);
+  const names = queueNames(config.bus.queue, config.host);
   const own = await look(session, names.own);
   const dead = await look(session, config.bus.deadLetter.queue);
   const checks: BusCheck[] = [];
@@ -125,7 +125,7 @@ async function checkPolicy(
   signal: AbortSignal,
 ): Promise<readonly BusCheck[]> {
   if (config.bus.managementUrl === null) return [];
-  const { own } = queueNames(config.bus, config.host);
+  const { own } = queueNames(config.bus.queue, config.host);
   const management: Management = { url: config.bus.managementUrl, vhost: target.vhost };
   try {
     let info = await queueInfo(management, own, signal);

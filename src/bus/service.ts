@@ -5,10 +5,11 @@ import type { Log } from '../log/log.ts';
 import { keepConnected } from './connection.ts';
 import { type Backlog, Consumer } from './consumer.ts';
 import type { Counters } from './counters.ts';
-import type { Handler } from './intake.ts';
+import { type Handler, Intake } from './intake.ts';
 import type { Outbox } from './outbox.ts';
 import { Publisher } from './publisher.ts';
-import type { BindingState } from './topology.ts';
+import { RouteBindings } from './route.ts';
+import { type BindingState, Bindings, queueNames } from './topology.ts';
 
 export type BusServiceOptions = {
   readonly config: Config;
@@ -46,7 +47,7 @@ export type BusStatus = {
 export class BusService implements AsyncDisposable {
   readonly #config: Config;
   readonly #log: Log;
-  readonly #consumers: readonly { readonly url: string; readonly consumer: Consumer }[];
+  readonly #consumers: readonly { readonly url: string; readonly intake: Intake; readonly consumer: Consumer }[];
   readonly #publisher: Publisher;
   readonly #stop = new AbortController();
   #running: Promise<unknown> | undefined;
@@ -54,7 +55,16 @@ export class BusService implements AsyncDisposable {
   constructor({ config, handle, outbox, log }: BusServiceOptions) {
     this.#config = config;
     this.#log = log;
-    this.#consumers = config.bus.listen.map(url => ({ url, consumer: new Consumer(config, url, handle, log) }));
+    this.#consumers = config.bus.listen.map(url => {
+      const names = queueNames(config.bus.queue, config.host);
+      const sources =
+        config.bus.source === 'router'
+          ? new RouteBindings(config, names.own, log)
+          : new Bindings(config, names.own, log);
+      const intake = new Intake(config, handle, log);
+      const parts = { names, sources, taker: intake, prefetch: config.bus.prefetch };
+      return { url, intake, consumer: new Consumer(config, url, parts, log) };
+    });
     this.#publisher = new Publisher(config.bus, outbox, log);
   }
 
@@ -82,14 +92,14 @@ export class BusService implements AsyncDisposable {
   }
 
   get status(): BusStatus {
-    const listen = this.#consumers.map(({ consumer }) => ({
+    const listen = this.#consumers.map(({ consumer, intake }) => ({
       url: consumer.url,
       queue: consumer.names.own,
       subscribed: consumer.subscribed,
       exchanges: Object.fromEntries(consumer.exchanges),
-      working: consumer.working,
+      working: intake.working,
       backlog: consumer.backlog ?? null,
-      counters: consumer.counters,
+      counters: intake.counters,
     }));
     const configured = listen.length > 0 || this.#config.bus.url !== null;
     const publisher = { ready: this.#publisher.ready, published: this.#publisher.published };

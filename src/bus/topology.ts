@@ -4,7 +4,7 @@
  * it was seen to have. With other flags the *service* would fail.
  */
 import type { Options } from 'amqplib';
-import type { BusConfig } from '../config/schema.ts';
+import type { BusConfig, Config } from '../config/schema.ts';
 import { ShiftvolError } from '../errors.ts';
 import type { Log } from '../log/log.ts';
 import { ask, type BusChannel } from './channel.ts';
@@ -18,8 +18,8 @@ const RESTORE_WITHIN_MS = 600_000;
 const DELIVERY_LIMIT = 200;
 
 export type QueueNames = { readonly own: string; readonly retry: string };
-export function queueNames(config: BusConfig, host: string): QueueNames {
-  const own = config.queue.replaceAll('{host}', host);
+export function queueNames(pattern: string, host: string): QueueNames {
+  const own = pattern.replaceAll('{host}', host);
   return { own, retry: `${own}.retry` };
 }
 
@@ -118,7 +118,7 @@ function declareQueue(session: Session, log: Log, name: string, options: Options
 }
 
 /** Makes it as it is wanted; one that is there with other arguments is used as it is: its contents matter more than its limits. */
-async function declare(
+export async function declare(
   session: Session,
   log: Log,
   name: string,
@@ -158,13 +158,15 @@ export type BindingState = 'bound' | 'absent' | 'refused';
 /** The bindings of one host's queue to services' exchanges on one listen URL. Outlives connections: it remembers the flags. */
 export class Bindings {
   readonly #config: BusConfig;
+  readonly #host: string;
   readonly #queue: string;
   readonly #log: Log;
   readonly #seen = new Map<string, { flags: Flags; at: number }>();
   readonly #state = new Map<string, BindingState>();
 
-  constructor(config: BusConfig, queue: string, log: Log) {
-    this.#config = config;
+  constructor({ bus, host }: Pick<Config, 'bus' | 'host'>, queue: string, log: Log) {
+    this.#config = bus;
+    this.#host = host;
     this.#queue = queue;
     this.#log = log;
   }
@@ -205,7 +207,7 @@ export class Bindings {
     const refused = await ask(session, async c => {
       for (const topic of wanted.topics)
         for (const priority of wanted.priorities)
-          await c.raw.bindQueue(this.#queue, wanted.exchange, `${topic}.${priority}`);
+          await c.raw.bindQueue(this.#queue, wanted.exchange, `${topic.replaceAll('{host}', this.#host)}.${priority}`);
     });
     if (refused === undefined) return 'bound';
     return refused === NOT_FOUND ? 'absent' : 'refused'; // absent: gone since we looked, or our queue is: its consumer will notice

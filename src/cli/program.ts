@@ -5,6 +5,7 @@ import type { DefineCommand } from './command.ts';
 
 const COMMANDS: ReadonlyMap<string, () => Promise<{ readonly define: DefineCommand }>> = new Map([
   ['serve', () => import('./serve.ts')],
+  ['route', () => import('./route.ts')],
   ['attach', () => import('./attach.ts')],
   ['detach', () => import('./detach.ts')],
   ['spawn', () => import('./spawn.ts')],

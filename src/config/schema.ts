@@ -68,6 +68,12 @@ const bus = object({
     { exchange: 'openstack', topics: ['notifications'] },
     { exchange: 'cinder', topics: ['notifications'] },
   ]),
+  source: oneOf(['services', 'router'], 'services'),
+  route: object({
+    exchange: amqpName('shiftvol.route'),
+    queue: amqpName('shiftvol.router'),
+    prefetch: integer({ fallback: 500, min: 1, max: 2000 }),
+  }),
   rebind_ms: integer({ fallback: 2000, min: 50, max: 600_000 }),
   restore_exchanges: boolean(true),
   max_message: size(16 * 2 ** 20),

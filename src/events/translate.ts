@@ -32,7 +32,8 @@ const oldNova = (action: Action, kind: Parameters<typeof readLegacy>[0]): Rule =
 });
 
 /** What each event does. Whether it does is `bindings.events`. */
-const RULES: ReadonlyMap<string, Rule & { readonly event: ActingEvent }> = new Map(
+type ActingRule = Rule & { readonly event: ActingEvent };
+const RULES: ReadonlyMap<string, ActingRule> = new Map(
   Object.entries({
     'instance.create.start': nova('spawn', 'create'),
     'instance.create.error': nova('destroy', 'delete'),
@@ -52,18 +53,35 @@ const RULES: ReadonlyMap<string, Rule & { readonly event: ActingEvent }> = new M
 );
 
 export type Translator = (inner: unknown) => Translation;
+type Read =
+  | Exclude<Reading, { kind: 'happening' }>
+  | (Extract<Reading, { kind: 'happening' }> & { readonly rule: ActingRule });
 
-/** `host`: this host's name, where `bindings.hosts` has none. */
-export function translator(bindings: BindingsConfig, host: string): Translator {
-  const hosts = new Set(bindings.hosts.length > 0 ? bindings.hosts : [host]);
+/** What happened, where the event is one that acts, to one of these hosts. */
+export function reader(events: BindingsConfig['events'], hosts: HostFilter): (inner: unknown) => Read {
   return inner => {
     const parsed = parseNotification(inner);
     if (!parsed.ok) return { kind: 'invalid', reason: parsed.reason };
     const rule = RULES.get(parsed.value.event_type);
     if (rule === undefined) return { kind: 'ignored', reason: 'other-event' };
-    if (bindings.events.get(rule.event) !== true) return { kind: 'ignored', reason: 'switched-off' };
+    if (events.get(rule.event) !== true) return { kind: 'ignored', reason: 'switched-off' };
     const reading = rule.read(parsed.value, hosts);
-    return reading.kind === 'happening' ? bind(rule.action, rule.event, reading.happening, bindings) : reading;
+    return reading.kind === 'happening' ? { ...reading, rule } : reading;
+  };
+}
+
+/** The hosts whose notifications are ours: this one, unless `bindings.hosts` names others. */
+export function hostsOf(bindings: BindingsConfig, host: string): readonly string[] {
+  return bindings.hosts.length > 0 ? bindings.hosts : [host];
+}
+
+export function translator(bindings: BindingsConfig, host: string): Translator {
+  const read = reader(bindings.events, new Set(hostsOf(bindings, host)));
+  return inner => {
+    const reading = read(inner);
+    if (reading.kind !== 'happening') return reading;
+    const { action, event } = reading.rule;
+    return bind(action, event, reading.happening, bindings);
   };
 }
 
