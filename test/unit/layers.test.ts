@@ -20,9 +20,23 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   events: ['engine', 'config'],
   bus: ['engine', 'config', 'events', 'log'],
   log: ['engine'],
+  openstack: ['log'],
   http: ['engine'],
   doctor: ['engine', 'kernel', 'idmap', 'mount', 'storage', 'container', 'store', 'bus', 'config'],
-  cli: ['engine', 'idmap', 'storage', 'mount', 'container', 'store', 'bus', 'config', 'http', 'log', 'doctor'],
+  cli: [
+    'engine',
+    'idmap',
+    'storage',
+    'mount',
+    'container',
+    'store',
+    'bus',
+    'config',
+    'http',
+    'log',
+    'doctor',
+    'openstack',
+  ],
 };
 
 const SRC = fileURLToPath(new URL('../../src', import.meta.url));
