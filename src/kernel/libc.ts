@@ -29,6 +29,7 @@ export const NR = {
   flock: arm64 ? 32 : 73,
   lseek: arm64 ? 62 : 8,
   fallocate: arm64 ? 47 : 285,
+  syncfs: arm64 ? 267 : 306,
   setfsuid: arm64 ? 151 : 122,
   setfsgid: arm64 ? 152 : 123,
   openTree: 428,
