@@ -13,6 +13,13 @@ export type PublishProperties = Pick<
   readonly headers?: Readonly<Record<string, string>>;
 };
 
+/** No queue takes a message that was published as mandatory. */
+export class UnroutableError extends ShiftvolError {
+  constructor(exchange: string, key: string) {
+    super('SV_BUS', `Cannot publish to exchange "${exchange}" with key "${key}": no queue takes it`);
+  }
+}
+
 export class BusChannel implements AsyncDisposable {
   /** For declaring and consuming. amqplib throws where the channel is closed: inside an async function that is a rejection. */
   readonly raw: ConfirmChannel;
@@ -62,7 +69,7 @@ export class BusChannel implements AsyncDisposable {
 
   /**
    * Resolves when the broker has it in a queue (`mandatory`), or in every queue there is for it, be it none.
-   * @throws SV_BUS: channel closed, refused, or no queue for a mandatory one
+   * @throws UnroutableError: no queue for a mandatory one; SV_BUS: channel closed, or refused
    */
   async publish(
     exchange: string,
@@ -71,11 +78,7 @@ export class BusChannel implements AsyncDisposable {
     properties: PublishProperties,
     options: { mandatory: boolean },
   ): Promise<void> {
-    if (!(await this.offer(exchange, key, content, properties, options)))
-      throw new ShiftvolError(
-        'SV_BUS',
-        `Cannot publish to exchange "${exchange}" with key "${key}": no queue takes it`,
-      );
+    if (!(await this.offer(exchange, key, content, properties, options))) throw new UnroutableError(exchange, key);
   }
 
   /** As `publish`; of a mandatory one that no queue takes it says false. @throws SV_BUS: channel closed, or refused */

@@ -9,7 +9,10 @@ import { type Handler, Intake } from './intake.ts';
 import type { Outbox } from './outbox.ts';
 import { Publisher } from './publisher.ts';
 import { RouteBindings } from './route.ts';
+import type { RpcEndpoint } from './rpc/endpoint.ts';
+import { RpcServer, type RpcStatus } from './rpc/server.ts';
 import { type BindingState, Bindings, queueNames } from './topology.ts';
+import { rpcUrl, tellUrl } from './urls.ts';
 
 export type BusServiceOptions = {
   readonly config: Config;
@@ -20,6 +23,8 @@ export type BusServiceOptions = {
    */
   readonly handle: Handler;
   readonly outbox: Outbox;
+  /** What may be called over RPC. Absent: there is no RPC. */
+  readonly endpoints?: readonly RpcEndpoint[];
   readonly log: Log;
 };
 
@@ -38,10 +43,12 @@ export type ListenStatus = {
 export type BusStatus = {
   /** False where no URL is configured: there is no bus then, and nothing is wrong. */
   readonly configured: boolean;
-  /** A consumer is really subscribed on every listen URL, and results can be told. Not: a socket is open. */
+  /** A consumer is really subscribed on every listen URL and for RPC, and results can be told. Not: a socket is open. */
   readonly healthy: boolean;
   readonly listen: readonly ListenStatus[];
   readonly publisher: { readonly ready: boolean; readonly published: number };
+  /** null: nothing can be called. */
+  readonly rpc: RpcStatus | null;
 };
 
 export class BusService implements AsyncDisposable {
@@ -49,10 +56,11 @@ export class BusService implements AsyncDisposable {
   readonly #log: Log;
   readonly #consumers: readonly { readonly url: string; readonly intake: Intake; readonly consumer: Consumer }[];
   readonly #publisher: Publisher;
+  readonly #rpc: RpcServer | undefined;
   readonly #stop = new AbortController();
   #running: Promise<unknown> | undefined;
 
-  constructor({ config, handle, outbox, log }: BusServiceOptions) {
+  constructor({ config, handle, outbox, endpoints, log }: BusServiceOptions) {
     this.#config = config;
     this.#log = log;
     this.#consumers = config.bus.listen.map(url => {
@@ -66,6 +74,8 @@ export class BusService implements AsyncDisposable {
       return { url, intake, consumer: new Consumer(config, url, parts, log) };
     });
     this.#publisher = new Publisher(config.bus, outbox, log);
+    const url = rpcUrl(config);
+    if (endpoints && url !== undefined) this.#rpc = new RpcServer(config, url, endpoints, log);
   }
 
   /**
@@ -77,13 +87,15 @@ export class BusService implements AsyncDisposable {
     const stop = signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal;
     const cut = () => {
       for (const { consumer } of this.#consumers) consumer.cut();
+      this.#rpc?.cut();
     };
     signal?.addEventListener('abort', cut, { once: true });
     const { bus, host } = this.#config;
     const loops = this.#consumers.map(({ url, consumer }) =>
       keepConnected(url, bus, `shiftvol:${host}:listen`, session => consumer.run(session, stop), this.#log, stop),
     );
-    const tell = bus.url ?? bus.listen[0];
+    if (this.#rpc) loops.push(this.#rpc.run(stop));
+    const tell = tellUrl(this.#config);
     if (tell !== undefined)
       loops.push(keepConnected(tell, bus, `shiftvol:${host}:tell`, s => this.#publisher.run(s, stop), this.#log, stop));
     this.#running = Promise.all(loops);
@@ -101,17 +113,19 @@ export class BusService implements AsyncDisposable {
       backlog: consumer.backlog ?? null,
       counters: intake.counters,
     }));
-    const configured = listen.length > 0 || this.#config.bus.url !== null;
+    const rpc = this.#rpc?.status ?? null;
+    const tells = tellUrl(this.#config) !== undefined;
     const publisher = { ready: this.#publisher.ready, published: this.#publisher.published };
     return {
-      configured,
-      healthy: !configured || (publisher.ready && listen.every(l => l.subscribed)),
+      configured: tells || rpc !== null,
+      healthy: (!tells || publisher.ready) && listen.every(l => l.subscribed) && (rpc?.subscribed ?? true),
       listen,
       publisher,
+      rpc,
     };
   }
 
-  /** Takes no new messages, waits for the handlers (30 s, then they are told to stop), tells what is in the outbox, and closes. */
+  /** Takes no new messages, waits for handlers and calls (30 s, then they are told to stop), tells what is in the outbox, and closes. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#running;

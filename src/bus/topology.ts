@@ -107,7 +107,8 @@ export async function declareEvents(session: Session, config: BusConfig, log: Lo
     await must(session, queue, c => c.raw.bindQueue(queue, exchange, `${topic}.${priority}`));
 }
 
-function declareQueue(session: Session, log: Log, name: string, options: Options.AssertQueue): Promise<void> {
+/** See `declare`. */
+export function declareQueue(session: Session, log: Log, name: string, options: Options.AssertQueue): Promise<void> {
   return declare(
     session,
     log,
@@ -139,7 +140,8 @@ export async function declare(
   });
 }
 
-async function must(session: Session, name: string, act: (c: BusChannel) => Promise<unknown>): Promise<void> {
+/** For a binding of `name`. @throws SV_BUS */
+export async function must(session: Session, name: string, act: (c: BusChannel) => Promise<unknown>): Promise<void> {
   const refused = await ask(session, act);
   if (refused !== undefined) throw new ShiftvolError('SV_BUS', `Cannot bind "${name}": the broker answers ${refused}`);
 }

@@ -1,5 +1,6 @@
 import type { Handler } from '../bus/intake.ts';
 import type { BusService } from '../bus/service.ts';
+import { rpcUrl, tellUrl } from '../bus/urls.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { leftoverText } from '../engine/recover.ts';
@@ -17,12 +18,13 @@ import { giveBackWhenQuiet } from './memory.ts';
 export async function runAgent(options: GlobalOptions, withBus: boolean): Promise<void> {
   const config = loadConfig(options);
   const log = createLog({ level: options.verbose ? 'debug' : 'info', json: options.json ?? false });
-  const useBus = withBus && config.bus.listen.length > 0;
+  const tells = withBus && tellUrl(config) !== undefined;
+  const useBus = tells || (withBus && rpcUrl(config) !== undefined);
   const { promise: told, resolve: stop } = Promise.withResolvers<NodeJS.Signals>();
   process.once('SIGTERM', stop).once('SIGINT', stop);
   const work = new AbortController();
 
-  await using host = await assemble(config, { outbox: useBus, resident: true });
+  await using host = await assemble(config, { outbox: tells, resident: true });
   using _steps = { [Symbol.dispose]: logSteps(log) };
   const { interrupted } = host.store;
   if (interrupted > 0)
@@ -66,8 +68,11 @@ async function recoverNow(host: Host, log: Log, signal: AbortSignal): Promise<vo
 
 async function startBus(config: Config, host: Host, log: Log, signal: AbortSignal): Promise<BusService> {
   const { BusService } = await import('../bus/service.ts');
+  const { healthEndpoints } = await import('../bus/rpc/health.ts');
   const handle: Handler = async (command, within, isFinal) => {
     await host.engine.execute(command, within, isFinal);
   };
-  return new BusService({ config, handle, outbox: host.store, log }).start(signal);
+  // What else can be called on this host stands here.
+  const endpoints = [...healthEndpoints(config.rpc.topic)];
+  return new BusService({ config, handle, outbox: host.store, endpoints, log }).start(signal);
 }

@@ -120,6 +120,18 @@ const bindings = object({
   volumes: list(volumeBinding),
 });
 
+const rpc = object({
+  enabled: boolean(true),
+  url: nullable(transportUrl),
+  exchange: amqpName('shiftvol'),
+  topic: amqpName('shiftvol'),
+  durable: boolean(false),
+  quorum: boolean(false),
+  auto_delete: boolean(false),
+  transient_quorum: boolean(false),
+  parallel: integer({ fallback: 64, min: 1, max: 2000 }),
+});
+
 export const schema = object({
   name: string({ fallback: 'shiftvol' }),
   version: string({ fallback: '0.1.0' }),
@@ -138,6 +150,7 @@ export const schema = object({
     }),
   }),
   bus,
+  rpc,
   bindings,
 });
 
@@ -151,6 +164,7 @@ export type Config = Omit<Shape, 'host' | 'poolDir' | 'bus'> & {
   readonly file: string;
 };
 export type BusConfig = Config['bus'];
+export type RpcConfig = Config['rpc'];
 export type BindingsConfig = Config['bindings'];
 export type ImageBindingConfig = BindingsConfig['images'][number];
 export type VolumeBindingConfig = VolumeBinding;

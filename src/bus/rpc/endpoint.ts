@@ -58,3 +58,8 @@ export class RemoteError extends Error {
     this.kwargs = facts.kwargs ?? {};
   }
 }
+
+/** What Python raises where a function is called with arguments that it does not take. */
+export function argumentError(message: string): RemoteError {
+  return new RemoteError('TypeError', message, { module: 'builtins' });
+}
