@@ -12,6 +12,7 @@ import { rootsDir, volumesDir } from '../engine/plan.ts';
 import { ShiftvolError } from '../errors.ts';
 import { intersect } from '../idmap/range.ts';
 import { KernelMounter } from '../mount/mounter.ts';
+import { makeConnections } from '../storage/connect/connections.ts';
 import { ensurePool } from '../storage/pool.ts';
 import { reflinkBackend } from '../storage/reflink.ts';
 import { Store } from '../store/journal.ts';
@@ -58,6 +59,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     parallel,
     journal: store,
     backend: reflinkBackend({ poolDir }),
+    connections: makeConnections({ runDir }),
     mounter,
     runtimes,
     allocator,

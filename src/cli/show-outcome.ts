@@ -1,5 +1,5 @@
 /** How the answers of the engine look to a person. */
-import type { Outcome } from '../engine/model.ts';
+import { type Outcome, sourceName } from '../engine/model.ts';
 import type { Preview } from '../engine/preview.ts';
 import type { AttachmentView } from '../http/view.ts';
 import { paint, table } from './output.ts';
@@ -46,7 +46,7 @@ export function attachmentDetails(rows: readonly AttachmentView[]): string {
 }
 
 function sourceText({ source, readOnly }: AttachmentView): string {
-  return `${source.kind === 'template' ? `template ${source.template}` : source.path}${readOnly ? ' (ro)' : ''}`;
+  return `${source.kind === 'template' ? `template ${source.template}` : sourceName(source)}${readOnly ? ' (ro)' : ''}`;
 }
 
 function where(a: AttachmentView): string {

@@ -35,12 +35,13 @@ export async function build(
 async function place(deps: EngineDeps, steps: Steps, saga: Saga, reserved: Reserved): Promise<AttachmentState> {
   // The intent gets to the disk while the first steps run; nothing that they do gets there sooner: it is the mount that writes.
   const intentOnDisk = deps.journal.flushed();
-  const snapshot = await saga.run(steps.snapshot, reserved);
+  const isConnection = reserved.plan.source.kind === 'connection';
+  const ready = await saga.run(isConnection ? steps.connect : steps.snapshot, reserved);
   let device: string;
   let fsType: FsType;
   let mounted: Awaited<ReturnType<Steps['mount']['do']>>;
   {
-    const opened = await saga.run(steps.device, snapshot);
+    const opened = await saga.run(steps.device, ready);
     // The mount keeps the device from then on; our own descriptor would make a later unmount of the device wait for us.
     await using blockDevice = opened.device;
     await intentOnDisk;
@@ -83,7 +84,7 @@ export async function undoAll(deps: EngineDeps, steps: Steps, { plan, status }: 
       ? new ShiftvolError(status.error.code, status.error.message)
       : new ShiftvolError('SV_CANCELLED', `Attaching ${plan.instance}:${plan.target} was interrupted`);
   try {
-    await takeBack(deps, plan, error, () => unwind(plan, steps.all, { lazy: false }), also);
+    await takeBack(deps, plan, error, () => unwind(plan, steps.all(plan), { lazy: false }), also);
   } catch (thrown) {
     if (thrown instanceof SuppressedError && isError(thrown.error)) throw thrown.error;
     throw thrown;

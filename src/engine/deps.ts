@@ -1,5 +1,5 @@
 import type { Allocator } from './allocator.ts';
-import type { Backend, Journal, Mounter, Runtime } from './ports.ts';
+import type { Backend, Connections, Journal, Mounter, Runtime } from './ports.ts';
 import type { WrapStep } from './saga.ts';
 
 /** All that the engine works with. */
@@ -12,6 +12,7 @@ export type EngineDeps = {
   readonly parallel: number;
   readonly journal: Journal;
   readonly backend: Backend;
+  readonly connections: Connections;
   readonly mounter: Mounter;
   readonly runtimes: readonly Runtime[];
   readonly allocator: Allocator;

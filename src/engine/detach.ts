@@ -43,8 +43,7 @@ export async function takeAway(
     throw error;
   }
   try {
-    const mountSteps = [steps.device, steps.mount, steps.handoff];
-    await unwind(plan, mountSteps, { lazy: options.lazy, signal: options.signal }, timings);
+    await unwind(plan, steps.held(plan), { lazy: options.lazy, signal: options.signal }, timings);
   } catch (error) {
     if (error instanceof UndoError && (await handedBack(steps, attachment, options, error))) {
       journal.settle(plan.id, status, {});

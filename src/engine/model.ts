@@ -1,6 +1,7 @@
 import type { Branded } from '../brand.ts';
 import type { ErrorReport } from '../errors.ts';
 import type { Idmap } from '../idmap/idmap.ts';
+import type { Secrets } from './secrets.ts';
 
 /** 16 hex digits, derived from instance and target: the same request twice is the same attachment. */
 export type AttachmentId = Branded<string, 'AttachmentId'>;
@@ -17,7 +18,52 @@ export type FsType = (typeof FS_TYPES)[number];
 export type Source =
   | { readonly kind: 'template'; readonly template: string; readonly sizeBytes?: number }
   | { readonly kind: 'file'; readonly path: string; readonly idBase?: number }
-  | { readonly kind: 'device'; readonly path: string; readonly idBase?: number };
+  | { readonly kind: 'device'; readonly path: string; readonly idBase?: number }
+  | { readonly kind: 'connection'; readonly connection: Connection; readonly idBase?: number };
+
+export const CONNECTION_TYPES = ['local', 'nfs', 'rbd', 'iscsi', 'nvmeof'] as const;
+export type ConnectionType = (typeof CONNECTION_TYPES)[number];
+
+/**
+ * How a volume of another machine comes to this host: all that finding it, letting go of it and connecting it again need. It is
+ * journaled and shown, so that no secret is in it.
+ */
+export type Connection = {
+  readonly type: ConnectionType;
+  /** Cinder's. */
+  readonly volumeId: string;
+  /** Stable name of the volume on this host: two connections of one volume have one name. */
+  readonly name: string;
+  /** What it is once it is here: a file on a share, or a block device. */
+  readonly kind: 'file' | 'device';
+  readonly readOnly: boolean;
+  readonly encryption?: Encryption;
+  /** What the connector of this type needs besides; only that one reads it. */
+  readonly facts: Readonly<Record<string, string | number | boolean | readonly string[]>>;
+};
+
+/** LUKS between the volume and what is mounted. The key itself comes as a secret, or by its id. */
+export type Encryption = {
+  readonly provider: 'luks' | 'luks2';
+  readonly keyId?: string;
+  readonly cipher?: string;
+  readonly keySizeBits?: number;
+};
+
+/** What a source is called: a template's name, a path, a volume's name on this host. */
+export function sourceName(source: Source): string {
+  switch (source.kind) {
+    case 'template':
+      return source.template;
+    case 'connection':
+      return source.connection.name;
+    case 'file':
+    case 'device':
+      return source.path;
+    default:
+      return source satisfies never;
+  }
+}
 
 type Asked = { readonly requestId?: string; readonly instance: InstanceRef };
 export type AttachCommand = Asked & {
@@ -26,6 +72,8 @@ export type AttachCommand = Asked & {
   readonly source: Source;
   readonly readOnly: boolean;
   readonly volumeId?: string;
+  /** For a connection: never journaled, never logged. */
+  readonly secrets?: Secrets;
 };
 /** `target` or `volumeId` says which one. `lazy`: take it away from under a process that still holds it. */
 export type DetachCommand = Asked & {
@@ -41,7 +89,7 @@ export type DestroyCommand = Asked & { readonly action: 'destroy'; readonly targ
 export type Command = AttachCommand | DetachCommand | SpawnCommand | DestroyCommand;
 export type Action = Command['action'];
 
-export const STEPS = ['reserve', 'snapshot', 'device', 'mount', 'handoff'] as const;
+export const STEPS = ['reserve', 'connect', 'snapshot', 'device', 'mount', 'handoff'] as const;
 export type StepName = (typeof STEPS)[number];
 
 /** `device`: through the runtime's own API. `none`: a root file system, which the runtime opens by its path. */
@@ -63,7 +111,7 @@ export type Plan = {
   readonly snapshot?: string;
   /** The snapshot was there before this attach (attached again after a detach): undoing leaves it. */
   readonly snapshotKept: boolean;
-  /** The image or device to be mounted. */
+  /** The image or device to be mounted; of a connection its name, and where it is, connecting tells. */
   readonly image: { readonly kind: 'file' | 'device'; readonly path: string };
   readonly fsType?: FsType;
   /** First id on disk (two-step maps); checked against the root inode's owner. */

@@ -26,7 +26,8 @@ export type PlanContext = {
 
 export function planAttach(command: AttachCommand, target: string, instance: Instance, context: PlanContext): Plan {
   const id = attachmentId(instance.key, target);
-  const { source, readOnly, volumeId } = command;
+  const { source } = command;
+  const volumeId = command.volumeId ?? (source.kind === 'connection' ? source.connection.volumeId : undefined);
   const idBase = context.template?.idBase ?? (source.kind === 'template' ? 0 : (source.idBase ?? 0));
   return {
     id,
@@ -36,7 +37,7 @@ export function planAttach(command: AttachCommand, target: string, instance: Ins
     runtime: instance.runtime,
     target,
     source,
-    readOnly,
+    readOnly: isReadOnly(command),
     ...(volumeId === undefined ? {} : { volumeId }),
     ...imageOf(id, command.source, context),
     idBase,
@@ -46,6 +47,11 @@ export function planAttach(command: AttachCommand, target: string, instance: Ins
     deviceName: `${DEVICE_PREFIX}${id}`,
     handoff: 'device',
   };
+}
+
+/** As asked, or because the service gives the volume for reading only. */
+export function isReadOnly({ source, readOnly }: AttachCommand): boolean {
+  return readOnly || (source.kind === 'connection' && source.connection.readOnly);
 }
 
 export function planSpawn(
@@ -91,6 +97,10 @@ export function mapOfAllocation({ uid, gid }: Pick<Allocation, 'uid' | 'gid'>): 
 }
 
 function imageOf(id: AttachmentId, source: AttachCommand['source'], { backend, template, existing }: PlanContext) {
+  if (source.kind === 'connection') {
+    const { kind, name } = source.connection;
+    return { image: { kind, path: name }, snapshotKept: false } as const;
+  }
   if (!template || source.kind !== 'template')
     return {
       image: {

@@ -8,6 +8,7 @@ import type {
   AttachmentEvent,
   AttachmentId,
   AttachmentState,
+  Connection,
   FsType,
   InstanceKey,
   InstanceRef,
@@ -15,6 +16,7 @@ import type {
   Plan,
   StepName,
 } from './model.ts';
+import type { Secrets } from './secrets.ts';
 
 /** A clean, read-only file system image from which snapshots are taken. */
 export type Template = {
@@ -75,6 +77,21 @@ export type OpenOptions = {
 
 export type ImageRef = { readonly kind: 'file' | 'device'; readonly path: string };
 
+/** Brings volumes that a storage service exports to this host. Every method may be called again at any time, also after a crash in the last call. */
+export interface Connections {
+  /**
+   * Brings the volume to this host; there already is success. Returns what is to be mounted, verified to be this volume.
+   * @throws SV_CONNECTION; SV_HOST: a program or module is missing; SV_TIMEOUT: no device came
+   */
+  connect(connection: Connection, options: { secrets?: Secrets; signal?: AbortSignal }): Promise<ImageRef>;
+  /** What the volume is on this host now; undefined where it is not connected. Looks, and changes nothing. */
+  find(connection: Connection, signal?: AbortSignal): Promise<ImageRef | undefined>;
+  /** Not connected is success. @throws SV_BUSY: something uses it */
+  disconnect(connection: Connection, options: { signal?: AbortSignal }): Promise<void>;
+  /** Takes notice that the service made the volume larger. Returns its size on this host, in bytes. @throws SV_CONNECTION: not connected */
+  extend(connection: Connection, signal?: AbortSignal): Promise<number>;
+}
+
 export type MountSpec = {
   /** Where the mount becomes visible. Its last directory is made by `mount` and removed by `unmount`; the parents exist. */
   readonly path: string;
@@ -103,6 +120,15 @@ export interface Mounter {
    * @throws SV_MOUNT with the kernel's reason; SV_IDMAP_INVALID; SV_IMAGE_REFUSED: the root directory's owner is no id of the map (a wrong idBase)
    */
   mount(device: BlockDevice, spec: MountSpec, signal?: AbortSignal): Promise<Mounted>;
+  /**
+   * Makes the file system at `path` as large as its device, while it is in use: all who see it see its size at once. As large already is
+   * success. Returns bytes of the device. @throws SV_GROW with the kernel's reason: by its format it cannot become so large
+   */
+  grow(path: string, fsType: FsType): Promise<{ readonly sizeBytes: number }>;
+  /** Makes an image, and the loop device of it, larger while it is in use; never smaller. A block device is as large as it is. Returns bytes. */
+  enlarge(image: ImageRef, sizeBytes: number): Promise<number>;
+  /** Bytes of an image or device. @throws SV_VOLUME_NOT_FOUND */
+  sizeOf(image: ImageRef): Promise<number>;
   /** What is mounted at exactly this path, if anything. One statx, nothing that grows with the number of mounts. */
   inspect(path: string): Promise<Mounted | undefined>;
   /** umount2, then rmdir of the one directory. Nothing mounted or no directory is success. @throws SV_BUSY naming the holders */

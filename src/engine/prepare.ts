@@ -1,18 +1,19 @@
 /** What commands mean here and now: which attachment, which template, which plan. Looks, and changes nothing. */
 import { ShiftvolError } from '../errors.ts';
 import type { EngineDeps } from './deps.ts';
-import type {
-  AttachCommand,
-  Attachment,
-  DestroyCommand,
-  DetachCommand,
-  InstanceKey,
-  Plan,
-  SpawnCommand,
+import {
+  type AttachCommand,
+  type Attachment,
+  type DestroyCommand,
+  type DetachCommand,
+  type InstanceKey,
+  type Plan,
+  type SpawnCommand,
+  sourceName,
 } from './model.ts';
-import { attachmentId, type PlanContext, planAttach } from './plan.ts';
+import { attachmentId, isReadOnly, type PlanContext, planAttach } from './plan.ts';
 import type { Template } from './ports.ts';
-import { attachmentNotFound, instanceNotFound, targetTaken, volumeInUse } from './refuse.ts';
+import { attachmentNotFound, instanceNotFound, readOnlyGrowth, targetTaken, volumeInUse } from './refuse.ts';
 import type { Resolved } from './resolve.ts';
 import type { Reserved } from './steps.ts';
 import { requireTarget } from './target.ts';
@@ -32,6 +33,8 @@ export async function prepareAttach(
 ): Promise<Reserved | Existing> {
   const target = requireTarget(command.target);
   if (!instance) throw instanceNotFound(command.instance, deps.host);
+  if (command.source.kind === 'template' && command.source.sizeBytes !== undefined && command.readOnly)
+    throw readOnlyGrowth();
   const existing = await settle(deps.journal.find(attachmentId(instance.key, target)));
   if (existing && !sameRequest(existing.plan, command)) throw targetTaken(existing);
   if (existing?.status.state === 'attached') return { existing };
@@ -40,7 +43,8 @@ export async function prepareAttach(
   const plan = planAttach(command, target, instance, contextOf(deps, existing, template));
   const holder = deps.journal.withImage(plan.image.path).find(a => a.plan.id !== plan.id);
   if (holder) throw volumeInUse(plan, holder);
-  return { plan, instance, ...(template && { template }) };
+  const { secrets } = command;
+  return { plan, instance, ...(template && { template }), ...(secrets && { secrets }) };
 }
 
 /** @throws SV_TARGET_TAKEN, SV_TEMPLATE_NOT_FOUND */
@@ -91,9 +95,8 @@ function contextOf(
   return { runDir, backend, ...(template && { template }), ...(existing && { existing }) };
 }
 
-function sameRequest(plan: Plan, { source, readOnly }: AttachCommand): boolean {
-  if (plan.readOnly !== readOnly || plan.source.kind !== source.kind) return false;
-  return source.kind === 'template'
-    ? plan.source.kind === 'template' && plan.source.template === source.template
-    : plan.source.kind !== 'template' && plan.source.path === source.path;
+function sameRequest(plan: Plan, command: AttachCommand): boolean {
+  const { source } = command;
+  if (plan.readOnly !== isReadOnly(command) || plan.source.kind !== source.kind) return false;
+  return sourceName(plan.source) === sourceName(source);
 }

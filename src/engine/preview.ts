@@ -61,12 +61,19 @@ export function mountingSteps(plan: Plan): readonly PreviewStep[] {
   const options = `${plan.fsType ?? 'as probed'} ${plan.readOnly ? 'ro' : 'rw'},nodev${role === 'root' ? '' : ',nosuid'}`;
   const handoff = `${ref.ref} ${plan.deviceName} ${mountPath} -> ${target}`;
   return [
+    ...connecting(plan, 'connect'),
     { step: 'device', call: image.kind === 'file' ? 'ioctl(LOOP_CONFIGURE)' : 'open(O_EXCL)', object: image.path },
     { step: 'mount', call: 'fsopen+fsconfig+fsmount', object: options },
     { step: 'mount', call: 'mount_setattr(MOUNT_ATTR_IDMAP)', object: extents },
     { step: 'mount', call: 'move_mount', object: mountPath },
     ...(plan.handoff === 'device' ? [{ step: 'handoff', call: `${plan.runtime} device add`, object: handoff }] : []),
   ];
+}
+
+function connecting({ source }: Plan, call: 'connect' | 'disconnect'): readonly PreviewStep[] {
+  if (source.kind !== 'connection') return [];
+  const { type, name } = source.connection;
+  return [{ step: call === 'connect' ? 'connect' : 'undo connect', call: `${type} ${call}`, object: name }];
 }
 
 function previewRemoval(action: Command['action'], attachments: readonly Attachment[], lazy: boolean): Preview {
@@ -94,6 +101,7 @@ export function removalSteps(
   return [
     ...(mounted && plan.handoff === 'device' ? [handoff] : []),
     ...(mounted ? [{ step: 'undo mount', call: `${umountCall(lazy)}+rmdir`, object: plan.mountPath }] : []),
+    ...(mounted ? connecting(plan, 'disconnect') : []),
     ...(snapshot && plan.snapshot !== undefined ? [{ step: 'remove', call: 'unlink', object: plan.image.path }] : []),
   ];
 }

@@ -132,11 +132,12 @@ async function isComplete(deps: EngineDeps, plan: Plan, signal: AbortSignal): Pr
 }
 
 /**
- * Device and mount are done again: after a reboot they are made anew, else that changes nothing and tells what the journal must know.
+ * Connection, device and mount are done again: after a reboot they are made anew, else that changes nothing and tells what the journal must know.
  * The runtime is not asked: its configuration has the device, and it must find the mount there when it starts the instance.
  */
 async function mountAgain(deps: EngineDeps, steps: Steps, plan: Plan, signal: AbortSignal): Promise<void> {
-  const opened = await steps.device.do({ plan }, signal);
+  const ready = plan.source.kind === 'connection' ? await steps.connect.do({ plan }, signal) : { plan };
+  const opened = await steps.device.do(ready, signal);
   await using device = opened.device;
   await steps.mount.do(opened, signal);
   const attachedAt = new Date().toISOString();

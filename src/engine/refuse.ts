@@ -1,6 +1,6 @@
 /** The engine's refusals, each with what to do about it. */
 import { ShiftvolError } from '../errors.ts';
-import type { Attachment, InstanceRef, Plan } from './model.ts';
+import { type Attachment, type InstanceRef, type Plan, sourceName } from './model.ts';
 
 export function instanceNotFound({ ref, project }: InstanceRef, host: string): ShiftvolError {
   return new ShiftvolError(
@@ -13,6 +13,17 @@ export function instanceNotFound({ ref, project }: InstanceRef, host: string): S
   );
 }
 
+export function readOnlyGrowth(): ShiftvolError {
+  return new ShiftvolError(
+    'SV_USAGE',
+    'Cannot grow a volume that is attached read-only: its file system would be written to',
+    {
+      field: 'sizeBytes',
+      remedy: 'leave the size out, or attach it writable',
+    },
+  );
+}
+
 export function attachmentNotFound(what: string): ShiftvolError {
   return new ShiftvolError('SV_ATTACHMENT_NOT_FOUND', `Cannot find an attachment for ${what}`, {
     remedy: '"shiftvol list" shows what there is',
@@ -20,7 +31,7 @@ export function attachmentNotFound(what: string): ShiftvolError {
 }
 
 export function targetTaken({ plan, status }: Attachment): ShiftvolError {
-  const held = plan.source.kind === 'template' ? `template "${plan.source.template}"` : `"${plan.source.path}"`;
+  const held = plan.source.kind === 'template' ? `template "${plan.source.template}"` : `"${sourceName(plan.source)}"`;
   const kept = status.state === 'detached';
   return new ShiftvolError(
     'SV_TARGET_TAKEN',

@@ -1,12 +1,21 @@
-/** The steps of an attach: snapshot -> device -> mount -> handoff. (The reservation is the intent itself: journal.begin.) */
+/** The steps of an attach: connect | snapshot -> device -> mount -> handoff. (The reservation is the intent itself: journal.begin.) */
 import { hostRanges } from '../idmap/compose.ts';
 import type { EngineDeps } from './deps.ts';
 import type { Plan } from './model.ts';
-import type { BlockDevice, Instance, Mounted, Runtime, Template } from './ports.ts';
+import type { BlockDevice, ImageRef, Instance, Mounted, Runtime, Template } from './ports.ts';
 import { internal } from './refuse.ts';
 import type { Step } from './saga.ts';
+import type { Secrets } from './secrets.ts';
 
-export type Reserved = { readonly plan: Plan; readonly template?: Template; readonly instance?: Instance };
+export type Reserved = {
+  readonly plan: Plan;
+  readonly template?: Template;
+  readonly instance?: Instance;
+  /** For the connection of this plan. */
+  readonly secrets?: Secrets;
+  /** What was connected: the plan knows its name only. */
+  readonly connected?: ImageRef;
+};
 export type WithDevice = Reserved & { readonly device: BlockDevice };
 export type WithMount = Reserved & { readonly mounted: Mounted };
 
@@ -17,7 +26,25 @@ export type Steps = ReturnType<typeof makeSteps>;
 
 export function makeSteps(deps: EngineDeps) {
   const wrap = deps.wrapStep ?? (step => step);
-  const { backend, mounter } = deps;
+  const { backend, connections, mounter } = deps;
+  /** A volume that another attachment has taken was never this plan's. */
+  const isTaken = (plan: Plan) => deps.journal.withImage(plan.image.path).some(a => a.plan.id !== plan.id);
+
+  const connect: Step<Reserved, Reserved> = {
+    name: 'connect',
+    do: async ({ secrets, ...input }, signal) => {
+      const { source } = input.plan;
+      if (source.kind !== 'connection') return input;
+      return {
+        ...input,
+        connected: await connections.connect(source.connection, { signal, ...(secrets && { secrets }) }),
+      };
+    },
+    undo: async (plan, { signal }) => {
+      if (plan.source.kind !== 'connection' || isTaken(plan)) return;
+      await connections.disconnect(plan.source.connection, signal ? { signal } : {});
+    },
+  };
 
   const snapshot: Step<Reserved, Reserved> = {
     name: 'snapshot',
@@ -38,18 +65,20 @@ export function makeSteps(deps: EngineDeps) {
     name: 'device',
     do: async (input, signal) => ({
       ...input,
-      device: await mounter.openDevice(input.plan.image, {
+      device: await mounter.openDevice(input.connected ?? input.plan.image, {
         readOnly: input.plan.readOnly,
         // A snapshot that was kept has been written to since.
         ...(input.template && !input.plan.snapshotKept && { known: input.template }),
         signal,
       }),
     }),
-    undo: async (plan, { lazy }) => {
-      // A volume that another attachment has taken was never ours.
-      if (deps.journal.withImage(plan.image.path).some(a => a.plan.id !== plan.id)) return;
+    undo: async (plan, { lazy, signal }) => {
+      if (isTaken(plan)) return;
+      const { source } = plan;
+      const image = source.kind === 'connection' ? await connections.find(source.connection, signal) : plan.image;
+      if (image === undefined) return;
       // A lazy unmount leaves the device to whoever still holds it; `recover` sees to the rest.
-      await mounter.released(plan.image, { timeoutMs: lazy ? 0 : RELEASE_TIMEOUT_MS });
+      await mounter.released(image, { timeoutMs: lazy ? 0 : RELEASE_TIMEOUT_MS });
     },
   };
 
@@ -58,7 +87,10 @@ export function makeSteps(deps: EngineDeps) {
     do: async ({ device: blockDevice, ...input }, signal) => {
       const { mountPath: path, idmap, idBase, readOnly, role, instanceMap } = input.plan;
       const spec = { path, idmap, idBase, readOnly, role, within: hostRanges(instanceMap) };
-      return { ...input, mounted: await mounter.mount(blockDevice, spec, signal) };
+      const mounted = await mounter.mount(blockDevice, spec, signal);
+      // Where a size was asked for, nobody sees it smaller. Elsewhere nothing is looked at: that would cost every attach.
+      if (asksForSize(input.plan)) await mounter.grow(path, blockDevice.fsType);
+      return { ...input, mounted };
     },
     undo: (plan, { lazy }) => mounter.unmount(plan.mountPath, { lazy }),
   };
@@ -78,9 +110,26 @@ export function makeSteps(deps: EngineDeps) {
     },
   };
 
-  const steps = { snapshot: wrap(snapshot), device: wrap(device), mount: wrap(mount), handoff: wrap(handoff) };
-  /** In the order in which they are done. */
-  return { ...steps, all: [steps.snapshot, steps.device, steps.mount, steps.handoff] as const };
+  const steps = {
+    connect: wrap(connect),
+    snapshot: wrap(snapshot),
+    device: wrap(device),
+    mount: wrap(mount),
+    handoff: wrap(handoff),
+  };
+  const mounting = [steps.device, steps.mount, steps.handoff] as const;
+  const isConnected = ({ source }: Plan) => source.kind === 'connection';
+  return {
+    ...steps,
+    /** Of this plan, in the order in which they are done. */
+    all: (plan: Plan) => [isConnected(plan) ? steps.connect : steps.snapshot, ...mounting] as const,
+    /** Those of them that a detach takes back: a snapshot is kept or removed by what the detach is for. */
+    held: (plan: Plan) => [...(isConnected(plan) ? [steps.connect] : []), ...mounting] as const,
+  };
+}
+
+function asksForSize({ source }: Plan): boolean {
+  return source.kind === 'template' && source.sizeBytes !== undefined;
 }
 
 export function runtimeOf(deps: EngineDeps, plan: Plan): Runtime {

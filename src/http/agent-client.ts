@@ -1,5 +1,6 @@
 /** The other end of the agent's socket. Loads node:http when there is a socket to talk to, and no sooner. */
 import { existsSync } from 'node:fs';
+import { Secrets } from '../engine/secrets.ts';
 import { CODES, type Code, type ErrorReport, ShiftvolError } from '../errors.ts';
 import type { ApiRequest } from './api.ts';
 
@@ -29,7 +30,7 @@ export async function callAgent(
   const over = new AbortController();
   const answer = send(
     socketPath,
-    { method: 'POST', path: '/v1/call', body: JSON.stringify(request) },
+    { method: 'POST', path: '/v1/call', body: JSON.stringify(inTheClear(request)) },
     signal ? AbortSignal.any([signal, over.signal]) : over.signal,
   );
   const watch = setInterval(() => {
@@ -45,6 +46,14 @@ export async function callAgent(
   } finally {
     clearInterval(watch);
   }
+}
+
+/** Secrets hide themselves from JSON; the agent must have them. */
+function inTheClear(request: ApiRequest): ApiRequest {
+  if (request.command !== 'execute' || request.body.action !== 'attach') return request;
+  const { secrets } = request.body;
+  if (!(secrets instanceof Secrets)) return request;
+  return { ...request, body: { ...request.body, secrets: secrets.reveal() } };
 }
 
 /** The body of the answer. Undefined where nobody listens. */

@@ -1,7 +1,8 @@
 /** What can be asked of an engine from outside its process: the agent's socket and the command line speak this. */
 import { z } from 'zod';
 import type { Engine } from '../engine/engine.ts';
-import type { Command, InstanceRef, Outcome } from '../engine/model.ts';
+import { CONNECTION_TYPES, type Command, type InstanceRef, type Outcome } from '../engine/model.ts';
+import { Secrets } from '../engine/secrets.ts';
 import { ShiftvolError } from '../errors.ts';
 import { withSteps } from './recover-plan.ts';
 import { listView, viewOf } from './view.ts';
@@ -12,10 +13,28 @@ const path = z.string().min(1).max(4095).startsWith('/');
 const count = z.int().positive();
 const requestId = z.string().min(1).max(512).optional();
 const idBase = z.int().nonnegative().optional();
+const fact = z.union([z.string().max(4095), z.number(), z.boolean(), z.array(z.string().max(4095)).max(64).readonly()]);
+const connection = z.strictObject({
+  type: z.enum(CONNECTION_TYPES),
+  volumeId: name,
+  name: z.string().min(1).max(4095),
+  kind: z.enum(['file', 'device']),
+  readOnly: z.boolean(),
+  encryption: z
+    .strictObject({
+      provider: z.enum(['luks', 'luks2']),
+      keyId: name.optional(),
+      cipher: name.optional(),
+      keySizeBits: count.optional(),
+    })
+    .optional(),
+  facts: z.record(name, fact),
+});
 const source = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('template'), template: name, sizeBytes: count.optional() }),
   z.strictObject({ kind: z.literal('file'), path, idBase }),
   z.strictObject({ kind: z.literal('device'), path, idBase }),
+  z.strictObject({ kind: z.literal('connection'), connection, idBase }),
 ]);
 const asked = { requestId, instance };
 const command = z.discriminatedUnion('action', [
@@ -26,6 +45,8 @@ const command = z.discriminatedUnion('action', [
     source,
     readOnly: z.boolean(),
     volumeId: name.optional(),
+    // Of the connection, by name: in the clear, since nobody but root gets to the socket.
+    secrets: z.union([z.instanceof(Secrets), z.record(name, z.string().max(65536))]).optional(),
   }),
   z.strictObject({
     ...asked,
@@ -77,7 +98,7 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
   const request = parseApiRequest(asked);
   switch (request.command) {
     case 'execute': {
-      const body = clean(request.body) as Command;
+      const body = commandOf(request.body);
       if (request.dryRun) return await engine.preview(body, signal);
       const outcome = await engine.execute(body, signal);
       requireAnswerTo(body, outcome);
@@ -105,6 +126,13 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
     default:
       return request satisfies never;
   }
+}
+
+function commandOf(body: z.output<typeof command>): Command {
+  if (body.action !== 'attach') return clean(body);
+  const { secrets, ...rest } = body;
+  if (secrets === undefined) return clean(rest);
+  return { ...clean(rest), secrets: secrets instanceof Secrets ? secrets : new Secrets(secrets) };
 }
 
 /** The engine answers a request id that it knows with the answer of that time; it must have been to the same question. */

@@ -10,6 +10,7 @@ import type { InstanceKey, InstanceRef } from '../../../src/engine/model.ts';
 import type {
   Backend,
   BlockDevice,
+  Connections,
   ImageRef,
   Instance,
   Mounter,
@@ -38,6 +39,12 @@ export const TEMPLATE: Template = {
 /** What survives the death of the engine. */
 export class FakeHost {
   readonly snapshots = new Set<string>();
+  /** Names of the volumes that are connected. */
+  readonly connected = new Set<string>();
+  /** Mounts that were grown, in their order. */
+  readonly grown: string[] = [];
+  /** Bytes of images that are not as large as they were made. */
+  readonly sizes = new Map<string, number>();
   readonly mounts = new Map<string, { image: string; devno: string; extents: number }>();
   readonly devices = new Map<string, { hostPath: string; target: string; project: string; name: string }>();
   readonly instances = new Map<string, Instance>();
@@ -80,6 +87,26 @@ export class FakeHost {
     };
   }
 
+  connections(): Connections {
+    const image = ({ kind, name }: { kind: ImageRef['kind']; name: string }): ImageRef => ({
+      kind,
+      path: `/here/${name}`,
+    });
+    return {
+      connect: async connection => {
+        this.connected.add(connection.name);
+        return image(connection);
+      },
+      find: async connection => (this.connected.has(connection.name) ? image(connection) : undefined),
+      disconnect: async connection => {
+        const { path } = image(connection);
+        assert.ok(![...this.mounts.values()].some(m => m.image === path), 'a volume never goes from under a mount');
+        this.connected.delete(connection.name);
+      },
+      extend: async () => 1 << 20,
+    };
+  }
+
   mounter(): Mounter {
     const mountedFrom = (image: ImageRef) => [...this.mounts.values()].find(m => m.image === image.path);
     return {
@@ -98,6 +125,16 @@ export class FakeHost {
         this.mounts.set(spec.path, { image: device.uuid, devno: device.devno, extents: spec.idmap.length });
         return { path: spec.path, devno: device.devno, mountId: 1n };
       },
+      grow: async path => {
+        assert.ok(this.mounts.has(path), 'what is not mounted cannot grow');
+        this.grown.push(path);
+        return { sizeBytes: 1 << 21 };
+      },
+      enlarge: async ({ path }, sizeBytes) => {
+        this.sizes.set(path, Math.max(sizeBytes, this.sizes.get(path) ?? 1 << 20));
+        return this.sizes.get(path) ?? 0;
+      },
+      sizeOf: async ({ path }) => this.sizes.get(path) ?? 1 << 20,
       inspect: async path => {
         const mounted = this.mounts.get(path);
         return mounted && { path, devno: mounted.devno, mountId: 1n };
@@ -141,8 +178,13 @@ export class FakeHost {
 
   assertClean(): void {
     assert.deepEqual(
-      { snapshots: [...this.snapshots], mounts: [...this.mounts.keys()], devices: [...this.devices.keys()] },
-      { snapshots: [], mounts: [], devices: [] },
+      {
+        snapshots: [...this.snapshots],
+        mounts: [...this.mounts.keys()],
+        devices: [...this.devices.keys()],
+        connected: [...this.connected],
+      },
+      { snapshots: [], mounts: [], devices: [], connected: [] },
     );
   }
 }
@@ -169,6 +211,7 @@ export function makeRig(wrapStep?: WrapStep, poolCount = 10 * 65536): Rig {
       parallel: 4,
       journal: store,
       backend: host.backend(),
+      connections: host.connections(),
       mounter: host.mounter(),
       runtimes,
       allocator,

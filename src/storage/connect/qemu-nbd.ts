@@ -1,0 +1,175 @@
+/** qcow2 files as block devices: one qemu-nbd a file, on a device of the nbd module. */
+import { constants, readFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { z } from 'zod';
+import type { Connection } from '../../engine/model.ts';
+import { KeyedQueue } from '../../engine/queue.ts';
+import { ShiftvolError } from '../../errors.ts';
+import { isNodeErrno } from '../../kernel/errno.ts';
+import { runTool } from '../tool.ts';
+import { type ConnectEnv, cannotConnect, stillUsed } from './connector.ts';
+import { attribute, deviceSize, entries } from './sysfs.ts';
+import { waitFor, waitUntil } from './wait.ts';
+
+const READY_MS = 15_000;
+const GONE_MS = 15_000;
+/** No image chain of a service is that long; a circle is. */
+const MAX_CHAIN = 256;
+
+const chain = z.array(
+  z.object({
+    filename: z.string(),
+    format: z.enum(['qcow2', 'raw']),
+    'virtual-size': z.number().int().positive(),
+    encrypted: z.literal(false).optional(),
+    'format-specific': z
+      .object({ data: z.object({ 'data-file': z.undefined() }).loose() })
+      .loose()
+      .optional(),
+  }),
+);
+
+/**
+ * Whose a device is, is told by the arguments of the process behind it, so that it can be found again after a crash; the file's path is
+ * the last of them.
+ */
+export class Nbd {
+  readonly #env: ConnectEnv;
+  /** Choosing a free device and taking it are two things. */
+  readonly #queue = new KeyedQueue(Number.POSITIVE_INFINITY);
+
+  constructor(env: ConnectEnv) {
+    this.#env = env;
+  }
+
+  /** The device of this file, if a qemu-nbd has it. */
+  find(file: string): string | undefined {
+    const name = this.#devices().find(device => this.#serves(device, file));
+    return name && `/dev/${name}`;
+  }
+
+  /** `directory`: no file of the chain may lie outside of it. */
+  async connect(
+    connection: Connection,
+    { path, directory }: { readonly path: string; readonly directory: string },
+    signal: AbortSignal | undefined,
+  ): Promise<string> {
+    return await this.#queue.run('nbd', async () => {
+      const sizeBytes = await this.#requireOwnChain(connection, path, directory, signal);
+      const device = this.find(path) ?? (await this.#start(connection, path, signal));
+      const what = `a device of volume "${connection.name}"`;
+      await waitFor(() => deviceSize(this.#env.sysRoot, device) === sizeBytes || undefined, {
+        timeoutMs: READY_MS,
+        signal,
+        what,
+      });
+      return device;
+    });
+  }
+
+  async disconnect(connection: Connection, path: string, signal: AbortSignal | undefined): Promise<void> {
+    const device = this.find(path);
+    if (device === undefined) return;
+    // The kernel lets a device go from under a mount, so that it is asked first.
+    if (!(await isUnused(device))) throw stillUsed(connection, `${device} is in use`);
+    await runTool('qemu-nbd', ['--disconnect', device], { signal });
+    const gone = await waitUntil(() => this.find(path) === undefined, GONE_MS, signal);
+    if (!gone) throw stillUsed(connection, `qemu-nbd still has ${device}`);
+  }
+
+  /** qemu-nbd shows the size that the file had when it was opened: it must be started again, which takes an unused device. */
+  async rescan(connection: Connection, path: string, signal: AbortSignal | undefined): Promise<void> {
+    const device = this.find(path);
+    if (device === undefined) return;
+    const [{ 'virtual-size': now } = { 'virtual-size': 0 }] = await readChain(path, signal);
+    if (deviceSize(this.#env.sysRoot, device) >= now) return;
+    throw new ShiftvolError(
+      'SV_CONNECTION',
+      `Cannot extend volume "${connection.name}" while it is attached: it is a qcow2 file`,
+      {
+        remedy: 'detach it and attach it again: it has its new size then',
+      },
+    );
+  }
+
+  #devices(): readonly string[] {
+    return entries(this.#env.sysRoot, 'block').filter(name => /^nbd\d+$/.test(name));
+  }
+
+  #serves(device: string, file: string): boolean {
+    const pid = attribute(this.#env.sysRoot, 'block', device, 'pid');
+    return pid !== undefined && argumentsOf(this.#env.procRoot, pid).at(-1) === file;
+  }
+
+  async #start(connection: Connection, path: string, signal: AbortSignal | undefined): Promise<string> {
+    await runTool('modprobe', ['nbd', 'nbds_max=64', 'max_part=0'], { signal });
+    const free = this.#devices().filter(name => attribute(this.#env.sysRoot, 'block', name, 'pid') === undefined);
+    for (const name of free) {
+      const device = `/dev/${name}`;
+      // Not opened by its name by a program that got there between.
+      if (!(await isUnused(device))) continue;
+      const options = ['--format=qcow2', '--cache=none', '--aio=native', '--discard=unmap', '--detect-zeroes=unmap'];
+      const mode = connection.readOnly ? ['--read-only'] : [];
+      await runTool('qemu-nbd', [`--connect=${device}`, ...options, ...mode, '--', path], { signal });
+      return device;
+    }
+    throw cannotConnect(connection, 'no nbd device is free', undefined, 'load the module with more: nbds_max=256');
+  }
+
+  /** @throws SV_IMAGE_REFUSED: the image leads out of the share, or to a format that is not accepted */
+  async #requireOwnChain(
+    connection: Connection,
+    path: string,
+    directory: string,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
+    const [top, ...rest] = await readChain(path, signal);
+    const outside = [top, ...rest].find(image => image && dirname(resolve(directory, image.filename)) !== directory);
+    if (top === undefined || outside !== undefined || rest.length > MAX_CHAIN)
+      throw new ShiftvolError(
+        'SV_IMAGE_REFUSED',
+        `Cannot use volume "${connection.name}": its image leads out of its share, to "${outside?.filename ?? ''}"`,
+      );
+    return top['virtual-size'];
+  }
+}
+
+/** -U: another host, or our own qemu-nbd, may have the image's lock; only headers are read. */
+async function readChain(path: string, signal: AbortSignal | undefined): Promise<z.output<typeof chain>> {
+  const { stdout } = await runTool(
+    'qemu-img',
+    ['info', '-U', '--output=json', '--backing-chain', '-f', 'qcow2', path],
+    {
+      signal,
+    },
+  );
+  const parsed = chain.safeParse(JSON.parse(stdout));
+  if (parsed.success) return parsed.data;
+  throw new ShiftvolError(
+    'SV_IMAGE_REFUSED',
+    `Cannot use ${JSON.stringify(path)}: its chain of images has one that is not accepted, qcow2 and raw without encryption and external data are`,
+  );
+}
+
+function argumentsOf(procRoot: string, pid: string): readonly string[] {
+  try {
+    return readFileSync(`${procRoot}/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
+  } catch (error) {
+    if (isNodeErrno(error, 'ENOENT', 'ESRCH')) return [];
+    throw error;
+  }
+}
+
+/** O_EXCL on a block device: nobody has it mounted or open exclusively. @see open(2) */
+export async function isUnused(device: string): Promise<boolean> {
+  try {
+    const file = await open(device, constants.O_RDONLY | constants.O_EXCL | constants.O_NONBLOCK);
+    await file.close();
+    return true;
+  } catch (error) {
+    if (isNodeErrno(error, 'EBUSY')) return false;
+    if (isNodeErrno(error, 'ENXIO', 'ENOENT', 'ENODEV', 'ENOMEDIUM')) return true;
+    throw error;
+  }
+}
