@@ -44,6 +44,7 @@ export const CODES = {
   SV_BUSY: conflict('a process or mount still uses it; the text names who'),
   SV_LOCKED: conflict('another shiftvol works on this state directory'),
   SV_TARGET_TAKEN: conflict('something else is attached at this target', false),
+  SV_INSTANCE_EXISTS: conflict('another instance of this name exists', false),
   SV_TEMPLATE_EXISTS: conflict('a template of this name exists', false),
   SV_TEMPLATE_IN_USE: conflict('snapshots of this template exist', false),
   SV_SNAPSHOT_EXISTS: conflict('a saved snapshot of this name exists', false),
