@@ -3,6 +3,7 @@ import { idBaseOption, projectOption } from './options.ts';
 
 type Options = GlobalOptions & {
   readonly snapshot?: boolean;
+  readonly size?: string;
   readonly idBase?: number;
   readonly volumeId?: string;
   readonly project?: string;
@@ -17,6 +18,7 @@ export const define: DefineCommand = program => {
     .argument('<instance>', 'name in the runtime, or Nova uuid')
     .argument('<volume>', 'SOURCE:TARGET[:ro]: a raw image, a block device, or with --snapshot a template')
     .option('--snapshot', 'SOURCE is a template: attach a writable snapshot of it')
+    .option('--size <size>', 'of the snapshot, as 20G: its file system is grown to it (default: the template’s)')
     .addOption(idBaseOption())
     .option('--volume-id <id>', 'note this Cinder volume id with it')
     .addOption(projectOption())
@@ -28,14 +30,19 @@ export const define: DefineCommand = program => {
     )
     .action(async (instance: string, volume: string, _options, command) => {
       const options: Options = command.optsWithGlobals();
-      const { snapshot = false, idBase, volumeId, project, requestId, dryRun = false } = options;
+      const { snapshot = false, size, idBase, volumeId, project, requestId, dryRun = false } = options;
       const [{ parseVolume }, { callEngine }, { print }, { outcomeText }] = await Promise.all([
         import('./volume-argument.ts'),
         import('./engine-client.ts'),
         import('./output.ts'),
         import('./show-outcome.ts'),
       ]);
-      const asked = parseVolume(volume, { snapshot, ...(idBase !== undefined && { idBase }) });
+      const sizeBytes = size === undefined ? undefined : (await import('../storage/size.ts')).parseSize(size, '--size');
+      const asked = parseVolume(volume, {
+        snapshot,
+        ...(idBase !== undefined && { idBase }),
+        ...(sizeBytes !== undefined && { sizeBytes }),
+      });
       const body = { action: 'attach' as const, instance: { ref: instance, project }, requestId, volumeId, ...asked };
       print(options, await callEngine(options, { command: 'execute', dryRun, body }), outcomeText);
     });

@@ -1,7 +1,12 @@
 import type { DefineCommand, GlobalOptions } from './command.ts';
 import { projectOption } from './options.ts';
 
-type Options = GlobalOptions & { readonly project?: string; readonly requestId?: string; readonly dryRun?: boolean };
+type Options = GlobalOptions & {
+  readonly size?: string;
+  readonly project?: string;
+  readonly requestId?: string;
+  readonly dryRun?: boolean;
+};
 
 export const define: DefineCommand = program => {
   program
@@ -9,6 +14,7 @@ export const define: DefineCommand = program => {
     .summary('prepare a root file system for an instance: ids, snapshot, map, at a known path')
     .argument('<instance>', 'name or Nova uuid that the instance will have')
     .argument('<template>', 'the template of its root file system')
+    .option('--size <size>', 'of the root file system, as 20G: it is grown to it (default: the template’s)')
     .addOption(projectOption())
     .option('--request-id <id>', 'the same id twice is done once')
     .option('--dry-run', 'print what would be done, and do nothing')
@@ -18,13 +24,14 @@ export const define: DefineCommand = program => {
     )
     .action(async (instance: string, template: string, _options, command) => {
       const options: Options = command.optsWithGlobals();
-      const { project, requestId, dryRun = false } = options;
+      const { size, project, requestId, dryRun = false } = options;
       const [{ callEngine }, { print }, { outcomeText }] = await Promise.all([
         import('./engine-client.ts'),
         import('./output.ts'),
         import('./show-outcome.ts'),
       ]);
-      const body = { action: 'spawn' as const, instance: { ref: instance, project }, template, requestId };
+      const sizeBytes = size === undefined ? undefined : (await import('../storage/size.ts')).parseSize(size, '--size');
+      const body = { action: 'spawn' as const, instance: { ref: instance, project }, template, sizeBytes, requestId };
       print(options, await callEngine(options, { command: 'execute', dryRun, body }), outcomeText);
     });
 };

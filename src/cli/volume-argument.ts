@@ -3,6 +3,8 @@ import { resolve } from 'node:path';
 import type { Source } from '../engine/model.ts';
 import { ShiftvolError } from '../errors.ts';
 
+/** `sizeBytes`: of a snapshot, where it is to be larger than its template. */
+type VolumeOptions = { readonly snapshot: boolean; readonly idBase?: number; readonly sizeBytes?: number };
 export type VolumeArgument = { readonly source: Source; readonly target: string; readonly readOnly: boolean };
 
 /**
@@ -10,10 +12,7 @@ export type VolumeArgument = { readonly source: Source; readonly target: string;
  * template's name. A SOURCE may have colons in it: TARGET begins at the last `:/`.
  * @throws SV_USAGE
  */
-export function parseVolume(
-  text: string,
-  options: { readonly snapshot: boolean; readonly idBase?: number },
-): VolumeArgument {
+export function parseVolume(text: string, options: VolumeOptions): VolumeArgument {
   const mode = /:(ro|rw)$/.exec(text)?.[1];
   const rest = mode === undefined ? text : text.slice(0, -3);
   const colon = rest.lastIndexOf(':/');
@@ -30,12 +29,9 @@ export function parseVolume(
   return { source: sourceOf(rest.slice(0, colon), options), target, readOnly: mode === 'ro' };
 }
 
-function sourceOf(
-  text: string,
-  { snapshot, idBase }: { readonly snapshot: boolean; readonly idBase?: number },
-): Source {
+function sourceOf(text: string, { snapshot, idBase, sizeBytes }: VolumeOptions): Source {
   if (snapshot) {
-    if (!text.includes('/')) return { kind: 'template', template: text };
+    if (!text.includes('/')) return { kind: 'template', template: text, ...(sizeBytes !== undefined && { sizeBytes }) };
     throw new ShiftvolError(
       'SV_USAGE',
       `Cannot take a snapshot of ${JSON.stringify(text)}: that is a path, a template's name is accepted`,
@@ -46,6 +42,11 @@ function sourceOf(
       },
     );
   }
+  if (sizeBytes !== undefined)
+    throw new ShiftvolError('SV_USAGE', `Cannot choose the size of ${JSON.stringify(text)}: it is attached as it is`, {
+      field: '--size',
+      remedy: 'attach it, then "shiftvol extend" it',
+    });
   if (!text.includes('/'))
     throw new ShiftvolError('SV_USAGE', `Cannot attach ${JSON.stringify(text)} as it is: that is no path`, {
       field: 'volume',

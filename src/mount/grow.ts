@@ -1,9 +1,10 @@
 /** Volumes that become larger while they are in use: the image with its loop device, and the file system in it. */
-import { constants, fstatSync, ftruncateSync, readFileSync, statfsSync } from 'node:fs';
+import { constants, fstatSync, ftruncateSync, readFileSync, readSync, statfsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { FsType } from '../engine/model.ts';
 import type { ImageRef } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
+import { hasCapability } from '../kernel/capability.ts';
 import { isErrno, isNodeErrno, type KernelError } from '../kernel/errno.ts';
 import { type Fd, type Owned, open } from '../kernel/fd.ts';
 import { O_SUSPICIOUS } from '../kernel/file-lock.ts';
@@ -14,6 +15,7 @@ import { btrfsResizeToDevice, ext4Resize, xfsGeometry, xfsGrow } from '../kernel
 import { fstatx, statx } from '../kernel/statx.ts';
 import { loopsOf } from './loops.ts';
 import { readMountinfo, topmostAt } from './mountinfo.ts';
+import { EXT4_HEAD_BYTES, ext4Growth } from './super-ext4.ts';
 
 type Deps = { readonly procRoot: string; readonly sysRoot: string; readonly logs: KernelLogs };
 const SECTOR_BYTES = 512;
@@ -30,9 +32,18 @@ export async function grow(deps: Deps, path: string, fsType: FsType): Promise<{ 
   using directory = open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   using loan = deps.logs.borrow();
   try {
-    await GROW[fsType](directory.fd, sizeBytes, path);
+    await GROW[fsType](directory.fd, { sizeBytes, device: device.path }, path);
   } catch (error) {
     if (!isErrno(error)) throw error;
+    if (fsType === 'ext4' && error.errnoName === 'EPERM' && !hasCapability(deps.procRoot, 'SYS_RESOURCE'))
+      throw new ShiftvolError(
+        'SV_HOST',
+        `Cannot grow the ext4 at ${JSON.stringify(path)}: CAP_SYS_RESOURCE is missing`,
+        {
+          remedy: 'give it to shiftvol, or use templates with xfs or btrfs',
+          cause: error,
+        },
+      );
     const words = loan.log.linesAbout(basename(device.path)).filter(line => !NOISE.test(line));
     throw refused(error, { path, fsType, sizeBytes }, words);
   }
@@ -41,16 +52,22 @@ export async function grow(deps: Deps, path: string, fsType: FsType): Promise<{ 
 const NOISE = /detected capacity change/;
 
 const GROW = {
-  ext4: async (fd, sizeBytes, path) => {
+  ext4: async (fd, { sizeBytes, device }, path) => {
+    using opened = open(device, constants.O_RDONLY);
+    const head = Buffer.alloc(EXT4_HEAD_BYTES);
+    readSync(opened.fd, head, 0, head.length, 0);
+    const found = ext4Growth(head);
+    // Asked even for what it has, the kernel wants CAP_SYS_RESOURCE; and a rest that is too small for a block group stays a rest.
+    if (found !== undefined && sizeBytes - found.sizeBytes < found.leastGrowthBytes) return;
     await ext4Resize(fd, BigInt(Math.floor(sizeBytes / statfsSync(path).bsize)), path);
   },
-  xfs: async (fd, sizeBytes, path) => {
+  xfs: async (fd, { sizeBytes }, path) => {
     const { blockBytes, blocks, imaxpct } = xfsGeometry(fd, path);
     const wanted = BigInt(Math.floor(sizeBytes / blockBytes));
     if (wanted > blocks) await xfsGrow(fd, { blocks: wanted, imaxpct }, path);
   },
-  btrfs: async (fd, _sizeBytes, path) => await btrfsResizeToDevice(fd, path),
-} as const satisfies Record<FsType, (fd: Fd, sizeBytes: number, path: string) => Promise<void>>;
+  btrfs: async (fd, _size, path) => await btrfsResizeToDevice(fd, path),
+} as const satisfies Record<FsType, (fd: Fd, to: { sizeBytes: number; device: string }, path: string) => Promise<void>>;
 
 /** btrfs shows no number of its device, but its mount does name it. */
 function deviceOf({ procRoot, sysRoot }: Deps, path: string): { readonly path: string; readonly devno: string } {
@@ -62,10 +79,9 @@ function deviceOf({ procRoot, sysRoot }: Deps, path: string): { readonly path: s
   return { path: source, devno: statx(source).rdevno };
 }
 
-/** As the kernel log names it. */
 function nameOf(sysRoot: string, devno: string): string {
   const [, name] = /^DEVNAME=(.*)$/m.exec(readFileSync(join(sysRoot, 'dev/block', devno, 'uevent'), 'utf8')) ?? [];
-  return name ?? devno;
+  return `/dev/${name ?? `block/${devno}`}`;
 }
 
 function deviceBytes(sysRoot: string, devno: string): number {

@@ -1,6 +1,8 @@
+import type { FsType } from '../engine/model.ts';
 import type { BlockDevice, ImageRef, Mounted, Mounter, MountSpec, OpenOptions } from '../engine/ports.ts';
 import { KernelLogs } from '../kernel/kmsg.ts';
 import { statxIfThere } from '../kernel/statx.ts';
+import { enlarge, grow, sizeOf } from './grow.ts';
 import { Inside } from './inside.ts';
 import { openBlock } from './open-block.ts';
 import { openFile } from './open-file.ts';
@@ -56,6 +58,18 @@ export class KernelMounter implements Mounter, AsyncDisposable {
     // One that does not start now says so at the detach.
     if (this.#warm && spec.role === 'volume') this.#inside.warm().catch(() => undefined);
     return mounted;
+  }
+
+  async grow(path: string, fsType: FsType): Promise<{ readonly sizeBytes: number }> {
+    return await grow(this.#deps, path, fsType);
+  }
+
+  async enlarge(image: ImageRef, sizeBytes: number): Promise<number> {
+    return enlarge(this.#deps, image, sizeBytes);
+  }
+
+  async sizeOf(image: ImageRef): Promise<number> {
+    return sizeOf(this.#deps, image);
   }
 
   async inspect(path: string): Promise<Mounted | undefined> {

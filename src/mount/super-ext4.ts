@@ -13,6 +13,26 @@ const INCOMPAT_MMP = 0x100;
 /** The kernel takes blocks of at most 64 KiB. */
 const MAX_LOG_BLOCK_SIZE = 6;
 
+export const EXT4_HEAD_BYTES = AT + BYTES;
+/** Fewer blocks than this in the last group beside its own tables are not taken (resize_inode.c, resize2fs.c). */
+const LEAST_GROUP_BLOCKS = 52;
+
+/** How large it is now, and the least by which it can become larger: a last block group too small for its own tables is left out. */
+export function ext4Growth(head: Head): { readonly sizeBytes: number; readonly leastGrowthBytes: number } | undefined {
+  const found = readExt4(head);
+  if (found === undefined) return undefined;
+  const s = head.subarray(AT, AT + BYTES);
+  const blockBytes = 1024 * 2 ** Math.min(s.readUInt32LE(0x18), MAX_LOG_BLOCK_SIZE);
+  const [blocksPerGroup, inodesPerGroup] = [s.readUInt32LE(0x20), s.readUInt32LE(0x28)];
+  const inodeTable = Math.ceil((inodesPerGroup * s.readUInt16LE(0x58)) / blockBytes);
+  const groups = Math.ceil(found.sizeBytes / blockBytes / blocksPerGroup);
+  const descriptors = s.readUInt16LE(0xce) + Math.ceil((groups * 64) / blockBytes);
+  return {
+    sizeBytes: found.sizeBytes,
+    leastGrowthBytes: (inodeTable + descriptors + LEAST_GROUP_BLOCKS) * blockBytes,
+  };
+}
+
 /** ext2, ext3 and ext4. @see Documentation/filesystems/ext4/super.rst */
 export function readExt4(head: Head): Superblock | undefined {
   if (head.length < AT + BYTES) return undefined;
