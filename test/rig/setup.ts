@@ -1,18 +1,20 @@
 /**
  * The packages of the distribution that the tests, the demo and the benchmarks need: what is there is left alone, what is missing is
- * installed, and nothing that is installed is started. `node test/rig/setup.ts [--check] [--for demo|test|bench]`
+ * installed, and nothing that is installed is started. `node test/rig/setup.ts [--check] [--for demo|test|bench|openstack]`
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { parseArgs, styleText } from 'node:util';
 
-export const PURPOSES = ['demo', 'test', 'bench'] as const;
+export const PURPOSES = ['demo', 'test', 'bench', 'openstack'] as const;
 export type Purpose = (typeof PURPOSES)[number];
 
 type Wanted = { readonly package: string; readonly why: string; readonly for: readonly Purpose[] };
 
 const ALL = PURPOSES;
-const BEYOND_DEMO = ['test', 'bench'] as const;
+const BEYOND_DEMO = ['test', 'bench', 'openstack'] as const;
+/** The python3- packages hold all the code; the daemons' own packages (users, init scripts, databases) are not needed. */
+const CLOUD = ['openstack'] as const;
 /** Debian's and Ubuntu's names are the same. */
 const PACKAGES: readonly Wanted[] = [
   { package: 'rabbitmq-server', why: 'the message broker', for: ALL },
@@ -28,6 +30,19 @@ const PACKAGES: readonly Wanted[] = [
   { package: 'libcap2-bin', why: 'file capabilities, looked at from outside', for: BEYOND_DEMO },
   { package: 'gcc', why: 'the bare system calls in C, to compare with', for: BEYOND_DEMO },
   { package: 'libc6-dev', why: 'the same', for: BEYOND_DEMO },
+  { package: 'python3-keystone', why: 'OpenStack Identity', for: CLOUD },
+  { package: 'python3-placement', why: 'OpenStack Placement', for: CLOUD },
+  { package: 'python3-glance', why: 'OpenStack Image', for: CLOUD },
+  { package: 'python3-cinder', why: 'OpenStack Block Storage', for: CLOUD },
+  { package: 'python3-nova', why: 'OpenStack Compute', for: CLOUD },
+  { package: 'python3-pymysql', why: 'their way to the database', for: CLOUD },
+  { package: 'python3-openstackclient', why: 'the openstack command, for the demo', for: CLOUD },
+  { package: 'python3-pytest', why: 'the tests of the Nova driver', for: CLOUD },
+  { package: 'uwsgi-core', why: 'serves Identity and Placement', for: CLOUD },
+  { package: 'uwsgi-plugin-python3', why: 'the same', for: CLOUD },
+  { package: 'sudo', why: 'Cinder runs its tools through it', for: CLOUD },
+  { package: 'mariadb-server-core', why: 'the services’ database', for: CLOUD },
+  { package: 'mariadb-client-core', why: 'the same, asked', for: CLOUD },
 ];
 /** What the distribution has: LXD is no package of its own any more where Incus is. */
 const RUNTIMES = {
