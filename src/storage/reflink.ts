@@ -10,10 +10,12 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, statSync, unlinkSync } from 'node:fs';
 import type { Backend, Template } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
+import { hasCapability } from '../kernel/capability.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import { ficlone } from '../kernel/reflink.ts';
 import { layout, snapshotParts, templateName } from './layout.ts';
 import { readTemplate } from './template-file.ts';
+import { runTool } from './tool.ts';
 
 /** Not O_APPEND: FICLONE refuses that. Not O_EXCL: a half-made one of the same name is made whole. */
 const READ_WRITE_CREATE = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
@@ -41,7 +43,8 @@ export function reflinkBackend({ poolDir }: { readonly poolDir: string }): Backe
       belongs(template, name);
       const size = wantedSize(template, sizeBytes);
       try {
-        clone(template, path, size);
+        const isFresh = clone(template, path, size);
+        if (isFresh && size > template.sizeBytes) await growUnmounted(template, path, signal);
       } catch (error) {
         throw told(error, template, name);
       }
@@ -80,9 +83,9 @@ export function entries(directory: string): readonly string[] {
 
 /**
  * The source is opened first, and the directory is never made here: `template remove` takes the snapshots' directory away before the
- * image, so that a snapshot cannot appear beside a template that is going.
+ * image, so that a snapshot cannot appear beside a template that is going. Returns whether it was made now.
  */
-function clone(template: Template, path: string, size: number): void {
+function clone(template: Template, path: string, size: number): boolean {
   const from = openSync(template.path, 'r');
   try {
     const to = openSync(path, READ_WRITE_CREATE, 0o600);
@@ -90,12 +93,22 @@ function clone(template: Template, path: string, size: number): void {
       const there = fstatSync(to).size;
       if (there < template.sizeBytes) ficlone(to, from, path);
       if (there < size && size > template.sizeBytes) ftruncateSync(to, size);
+      return there < template.sizeBytes;
     } finally {
       closeSync(to);
     }
   } finally {
     closeSync(from);
   }
+}
+
+/**
+ * Where this process may not grow a mounted ext4 (a container's root without CAP_SYS_RESOURCE), one that is as its template, clean and
+ * mounted by nobody, is grown beforehand. Elsewhere nothing is done: the mount grows it in a fraction of the time.
+ */
+async function growUnmounted({ fsType }: Template, path: string, signal: AbortSignal | undefined): Promise<void> {
+  if (fsType !== 'ext4' || hasCapability('/proc', 'SYS_RESOURCE')) return;
+  await runTool('resize2fs', ['-f', path], { signal });
 }
 
 function belongs(template: Template, name: string): void {

@@ -34,6 +34,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   mke2fs: 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   tune2fs: 'e2fsprogs',
+  resize2fs: 'e2fsprogs',
   'mkfs.xfs': 'xfsprogs',
   xfs_repair: 'xfsprogs',
   xfs_growfs: 'xfsprogs',
