@@ -1,8 +1,8 @@
 /**
- * The life of containers that we make ourselves, and whose root file system is a mount of ours. Making one takes these steps:
- * `engine.reserveIds` (a range that overlaps nobody's) -> `create` with that range -> `engine.execute({ action: 'spawn' })`, which mounts
- * the root at `Instance.rootPath` -> `engine.execute({ action: 'attach' })` for each volume -> `start`. Unmaking one: `stop` ->
- * `engine.execute({ action: 'destroy' })` -> `remove`. Each may be done again at any time, also after a crash in the middle of the last.
+ * The life of containers that we make ourselves, and whose root file system is a mount of ours, outside of the runtime's directories.
+ * Making one: `engine.reserveIds` for its uuid (a range that overlaps nobody's) -> `create` with that range -> the engine's `spawn`, which
+ * mounts the root at `Instance.rootPath` -> the engine's `attach` for each volume -> `start`. Unmaking one: `stop` -> the engine's
+ * `destroy` -> `remove`. Each may be done again at any time, also after a crash in the middle of the last.
  */
 import type { InstanceRef } from '../engine/model.ts';
 import type { Instance } from '../engine/ports.ts';
@@ -26,8 +26,11 @@ export type MachineSpec = {
   /** Default: `name`. */
   readonly hostname?: string;
   readonly networks: readonly MachineNetwork[];
-  /** First host id and number of ids; the same for users and groups. Without it the runtime chooses. */
-  readonly idRange?: IdRange;
+  /**
+   * Its host ids, the same for users and groups: those that `engine.reserveIds` gave. LXD 5.0 gives one range to several containers that
+   * are made at once, so it is never left to the runtime.
+   */
+  readonly idRange: IdRange;
 };
 
 export type MachineNetwork = {
@@ -83,13 +86,13 @@ export interface Machines {
   /**
    * A stopped container that has its ids, and no root file system yet; where one has to be mounted is `rootPath` of what comes back. There
    * already with this uuid is success, and it is left as it is.
-   * @throws SV_USAGE: a field is not accepted; SV_TARGET_TAKEN: another container has this name; SV_RANGE_TAKEN: another one has these
-   *   ids; SV_RUNTIME
+   * @throws SV_USAGE: a field is not accepted; SV_INSTANCE_EXISTS: another container has this name; SV_RANGE_TAKEN: another one has
+   *   ids of these; SV_RUNTIME
    */
   create(spec: MachineSpec, signal: AbortSignal): Promise<Instance>;
   /**
    * Runs already is success; a paused one goes on.
-   * @throws SV_INSTANCE_NOT_FOUND; SV_BUSY: its root file system is not mounted; SV_RUNTIME with the last lines of the container's log
+   * @throws SV_INSTANCE_NOT_FOUND; SV_ATTACHMENT_NOT_FOUND: its root file system is not mounted; SV_RUNTIME with what its log says
    */
   start(ref: InstanceRef, signal: AbortSignal): Promise<void>;
   /** Stopped already is success. @throws SV_INSTANCE_NOT_FOUND */
@@ -99,8 +102,9 @@ export interface Machines {
   freeze(ref: InstanceRef, signal: AbortSignal): Promise<void>;
   unfreeze(ref: InstanceRef, signal: AbortSignal): Promise<void>;
   /**
-   * Takes the container out of the runtime, which deletes all below its directory. "Not there" is success.
-   * @throws SV_BUSY: it runs, or something is mounted below its directory; nothing has changed then. SV_USAGE: it is none of ours
+   * Takes the container out of the runtime, which deletes all below its directories. "Not there" is success.
+   * @throws SV_BUSY: it runs, its root file system is mounted, or something is below its directories; nothing has changed then.
+   *   SV_USAGE: it is none of ours
    */
   remove(ref: InstanceRef, signal: AbortSignal): Promise<void>;
   /** Undefined: there is no such container. */

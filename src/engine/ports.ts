@@ -153,6 +153,8 @@ export type Instance = {
   readonly pid?: number;
   /** Container id -> host id: of the running init, else what the runtime will give it at its next start. */
   readonly idmap: Idmap;
+  /** Where its root file system has to be mounted, if that is ours to do. */
+  readonly rootPath?: string;
 };
 
 /** A device as the runtime's configuration has it. */

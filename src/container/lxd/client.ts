@@ -10,12 +10,17 @@ export type RequestOptions = {
   readonly body?: unknown;
   readonly etag?: string;
   readonly signal?: AbortSignal | undefined;
+  /** For the operation to end. Default: a little less than one answer may take. */
+  readonly waitMs?: number;
 };
 
 export type ClientOptions = SocketOptions & {
   /** For one answer. LXD mounts, unmounts and starts helper programs before it gives one. Default: 30 s. */
   readonly timeoutMs?: number;
 };
+
+/** An operation that has not ended. */
+const RUNNING = 103;
 
 export class LxdClient implements Disposable {
   readonly #options: ClientOptions;
@@ -57,14 +62,16 @@ export class LxdClient implements Disposable {
   async change(method: 'PATCH' | 'PUT' | 'POST' | 'DELETE', path: string, options: RequestOptions): Promise<void> {
     const { reply } = await this.#request(method, path, options);
     if (reply['type'] !== 'async' || typeof reply['operation'] !== 'string') return;
-    // Less than the request may take, so that it is LXD that says so.
-    const seconds = Math.max(1, Math.floor(this.#timeoutMs / 1000) - 2);
-    const { metadata } = await this.get(`${reply['operation']}/wait?timeout=${seconds}`, options.signal);
-    if (!isRecord(metadata)) throw unreadable(path, metadata);
-    const { status_code: status, err } = metadata;
-    if (status === 200) return;
-    const words = typeof err === 'string' && err !== '' ? err : `it is still running after ${seconds} s`;
-    throw new LxdError(typeof status === 'number' ? status : 0, words);
+    await this.#operation(reply['operation'], path, options);
+  }
+
+  /** The body as it is: a container's console, a log. @throws LxdError: 404 where there is no such thing */
+  async text(path: string, signal?: AbortSignal): Promise<string> {
+    const { statusCode, body } = await this.#send('GET', path, { signal });
+    if (statusCode === 200) return body;
+    const reply = parseJson(body);
+    const words = isRecord(reply) && typeof reply['error'] === 'string' ? reply['error'] : '';
+    throw new LxdError(statusCode, words === '' ? `HTTP status ${statusCode}` : words);
   }
 
   /** What a path in an instance is: `directory`, `file`, `symlink`; undefined where there is nothing. Opens nothing. */
@@ -78,6 +85,26 @@ export class LxdClient implements Disposable {
 
   get #timeoutMs(): number {
     return this.#options.timeoutMs ?? 30_000;
+  }
+
+  /** @throws LxdError with LXD's words, or that it is still running: then it goes on without us */
+  async #operation(operation: string, path: string, { signal, waitMs }: RequestOptions): Promise<void> {
+    // One answer waits less than a request may take, so that it is LXD that says so.
+    const sliceMs = Math.max(1000, this.#timeoutMs - 2000);
+    const limitMs = waitMs ?? sliceMs;
+    const started = performance.now();
+    for (;;) {
+      const leftMs = limitMs - (performance.now() - started);
+      const seconds = Math.max(1, Math.floor(Math.min(sliceMs, leftMs) / 1000));
+      const { metadata } = await this.get(`${operation}/wait?timeout=${seconds}`, signal);
+      if (!isRecord(metadata)) throw unreadable(path, metadata);
+      const { status_code: status, err } = metadata;
+      if (status === 200) return;
+      const isOver = typeof err === 'string' && err !== '';
+      if (!isOver && status === RUNNING && leftMs > sliceMs) continue;
+      const words = isOver ? err : `it is still running after ${Math.round(limitMs / 1000)} s`;
+      throw new LxdError(typeof status === 'number' ? status : 0, words);
+    }
   }
 
   async #request(method: Method, path: string, options: RequestOptions) {

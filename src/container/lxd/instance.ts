@@ -5,6 +5,7 @@ import { ShiftvolError } from '../../errors.ts';
 import type { Idmap } from '../../idmap/idmap.ts';
 import { parseIdmap, parseProcMaps } from '../../idmap/parse.ts';
 import { isNodeErrno } from '../../kernel/errno.ts';
+import { rootPathOf } from './machine-config.ts';
 import type { LxdInstance, ServerFacts } from './wire.ts';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
@@ -70,12 +71,14 @@ export function toInstance(
   live: { pid: number; idmap: Idmap } | undefined,
 ): Instance {
   const uuid = uuidOf(found);
+  const rootPath = rootPathOf(found.config);
   return {
     key: keyOf(found),
     runtime,
     project: found.project,
     name: found.name,
     ...(uuid === undefined ? {} : { uuid }),
+    ...(rootPath === undefined ? {} : { rootPath }),
     running: live !== undefined,
     ...(live ?? { idmap: nextIdmap(found) }),
   };

@@ -103,6 +103,13 @@ export class LxdRuntime implements Runtime, Disposable {
     return lifecycleEvents(this.client, signal);
   }
 
+  /** Where the server keeps its containers, as it names it. */
+  async dataDir(): Promise<string> {
+    const dir = dirname(await this.client.socketPath());
+    // Incus may have its socket in /run; its containers are where they always were.
+    return dir === '/run/incus' ? '/var/lib/incus' : dir;
+  }
+
   async #all(signal?: AbortSignal): Promise<readonly LxdInstance[]> {
     const [all, server] = await Promise.all([this.#lookup.all(signal), this.client.server(signal)]);
     return all.filter(instance => isHere(instance, server));
@@ -123,11 +130,8 @@ export class LxdRuntime implements Runtime, Disposable {
   }
 
   async #initPid({ project, name }: LxdInstance, signal?: AbortSignal): Promise<number | undefined> {
-    const dir = dirname(await this.client.socketPath());
     const container = project === 'default' ? name : `${project}_${name}`;
-    // Incus may have its socket in /run; its containers are where they always were.
-    const data = dir === '/run/incus' ? '/var/lib/incus' : dir;
-    const pid = await monitoredInit(join(data, 'containers'), container, this.#host);
+    const pid = await monitoredInit(join(await this.dataDir(), 'containers'), container, this.#host);
     if (pid !== undefined) return pid;
     const path = `/1.0/instances/${encodeURIComponent(name)}/state?project=${encodeURIComponent(project)}`;
     return initPid((await this.client.get(path, signal)).metadata);

@@ -11,12 +11,16 @@ export type ServerFacts = {
   /** This cluster member's name; `location` of its instances is that, or `none` without a cluster. */
   readonly member: string;
   readonly idmappedMounts: boolean;
+  /** Of the daemon, in its own pid namespace: the host's. 0: it does not say. */
+  readonly pid: number;
 };
 
 export type LxdInstance = {
   readonly name: string;
   readonly project: string;
   readonly type: string;
+  /** `Running`, `Stopped`, `Frozen`, `Error`, and others on the way */
+  readonly status: string;
   readonly running: boolean;
   readonly location: string;
   readonly config: Strings;
@@ -38,6 +42,7 @@ export function serverFacts(metadata: unknown): ServerFacts {
     version: text(environment, 'server_version'),
     member: text(environment, 'server_name'),
     idmappedMounts: text(features, 'idmapped_mounts', 'false') === 'true',
+    pid: number(environment, 'server_pid'),
   };
 }
 
@@ -50,6 +55,7 @@ export function lxdInstance(metadata: unknown): LxdInstance {
     name: text(metadata, 'name'),
     project: text(metadata, 'project', 'default'),
     type: text(metadata, 'type', 'container'),
+    status,
     running: status === 'Running' || status === 'Frozen',
     location: text(metadata, 'location', 'none'),
     config: strings(metadata['config']),
@@ -64,6 +70,60 @@ export function lxdInstance(metadata: unknown): LxdInstance {
 export function lxdInstances(metadata: unknown): readonly LxdInstance[] {
   if (!Array.isArray(metadata)) throw unexpected('a list of instances', metadata);
   return metadata.map(lxdInstance);
+}
+
+export type NetworkState = {
+  readonly name: string;
+  readonly mac: string;
+  readonly rxBytes: number;
+  readonly txBytes: number;
+  readonly rxPackets: number;
+  readonly txPackets: number;
+};
+
+export type InstanceState = {
+  readonly status: string;
+  readonly pid: number | undefined;
+  readonly cpuNs: number;
+  readonly memoryBytes: number;
+  readonly memoryPeakBytes: number;
+  readonly processes: number;
+  readonly networks: readonly NetworkState[];
+};
+
+/** What runs in an instance just now; what LXD does not tell is 0. */
+export function instanceState(metadata: unknown): InstanceState {
+  if (!isRecord(metadata)) throw unexpected('the state of an instance', metadata);
+  const memory = member(metadata, 'memory', {});
+  // null where it is stopped
+  const network = isRecord(metadata['network']) ? metadata['network'] : {};
+  return {
+    status: text(metadata, 'status'),
+    pid: initPid(metadata),
+    cpuNs: number(member(metadata, 'cpu', {}), 'usage'),
+    memoryBytes: number(memory, 'usage'),
+    memoryPeakBytes: number(memory, 'usage_peak'),
+    processes: number(metadata, 'processes'),
+    networks: Object.entries(network)
+      .filter(([name]) => name !== 'lo')
+      .map(([name, facts]) => {
+        const counters = member(facts, 'counters', {});
+        return {
+          name,
+          mac: isRecord(facts) ? text(facts, 'hwaddr', '') : '',
+          rxBytes: number(counters, 'bytes_received'),
+          txBytes: number(counters, 'bytes_sent'),
+          rxPackets: number(counters, 'packets_received'),
+          txPackets: number(counters, 'packets_sent'),
+        };
+      }),
+  };
+}
+
+/** Directory of a pool of driver `dir`. */
+export function poolSource(metadata: unknown): { readonly driver: string; readonly source: string } {
+  if (!isRecord(metadata)) throw unexpected('a storage pool', metadata);
+  return { driver: text(metadata, 'driver'), source: strings(metadata['config'])['source'] ?? '' };
 }
 
 export function initPid(metadata: unknown): number | undefined {
@@ -87,6 +147,12 @@ function text(value: Json, key: string, fallback?: string): string {
   const found = value[key] ?? fallback;
   if (typeof found !== 'string') throw unexpected(`"${key}"`, value);
   return found;
+}
+
+/** -1 is LXD's word for "cannot tell" in places. */
+function number(value: Json, key: string): number {
+  const found = value[key];
+  return typeof found === 'number' && found > 0 ? found : 0;
 }
 
 function strings(value: unknown): Strings {
