@@ -149,6 +149,7 @@ export const schema = object({
       project: string({ fallback: 'default', pattern: /^[^\s/]{1,63}$/, accepted: 'a project name' }),
     }),
   }),
+  openstack: object({ cloud: nullable(string()), service_cloud: nullable(string()) }),
   bus,
   rpc,
   bindings,
