@@ -177,12 +177,12 @@ export class Engine {
   async #spawn(command: SpawnCommand, run: Run): Promise<Ended> {
     const settle: Settle = attachment => this.#settle(attachment, run.signal);
     const prepared = await prepareSpawn(this.#deps, command, run.resolved, settle);
-    if (!('template' in prepared)) return this.#unchanged(command, run, prepared.existing);
-    const { template, context } = prepared;
+    if (!('context' in prepared)) return this.#unchanged(command, run, prepared.existing);
+    const { context } = prepared;
     const { key, instance } = run.resolved;
     let plan: Plan | undefined;
     const begin = (map: Plan['instanceMap'], also: Also) => {
-      plan = planSpawn(command, key, map, template, context);
+      plan = planSpawn(command, key, map, context);
       this.#deps.journal.begin(plan, { ...this.#requests.open(command), events: [run.events.start(plan.id)], ...also });
     };
     // A map that the runtime has given the instance already is the one; else a range of its own, reserved with the intent.
@@ -197,7 +197,9 @@ export class Engine {
       if (!plan) begin(mapOfAllocation(mine), {});
     }
     if (!plan) throw new ShiftvolError('SV_INTERNAL', `Cannot spawn "${key}": no plan was made`);
-    return await this.#build(command, run, { plan, template });
+    const { template } = context;
+    const { secrets } = command;
+    return await this.#build(command, run, { plan, ...(template && { template }), ...(secrets && { secrets }) });
   }
 
   async #build(command: Command, run: Run, reserved: Parameters<typeof build>[2]): Promise<Ended> {

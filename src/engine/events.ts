@@ -1,5 +1,13 @@
 import { report, type ShiftvolError } from '../errors.ts';
-import type { AttachmentEvent, AttachmentId, Command, InstanceKey, Source, StepTiming } from './model.ts';
+import {
+  type AttachmentEvent,
+  type AttachmentId,
+  type Command,
+  type InstanceKey,
+  rootSource,
+  type Source,
+  type StepTiming,
+} from './model.ts';
 
 /** What the events of one command have in common; each phase adds its own facts. */
 export class EventMaker {
@@ -60,7 +68,7 @@ export class EventMaker {
 }
 
 function templateOf(command: Command): string | undefined {
-  if (command.action === 'spawn') return command.template;
-  const source: Source | undefined = command.action === 'attach' ? command.source : undefined;
+  const source: Source | undefined =
+    command.action === 'spawn' ? rootSource(command) : command.action === 'attach' ? command.source : undefined;
   return source?.kind === 'template' ? source.template : undefined;
 }

@@ -82,8 +82,24 @@ export type DetachCommand = Asked & {
   readonly volumeId?: string;
   readonly lazy: boolean;
 };
-/** Prepares a root file system before the instance exists: range, snapshot, map, known path. */
-export type SpawnCommand = Asked & { readonly action: 'spawn'; readonly template: string; readonly sizeBytes?: number };
+/**
+ * Mounts a root file system at a known path: a snapshot of a template, or a volume as it is. For an instance that the runtime has already
+ * with its ids and at its path; else before it exists, with a range of its own.
+ */
+export type SpawnCommand = Asked & {
+  readonly action: 'spawn';
+  readonly volumeId?: string;
+  /** For a connection: never journaled, never logged. */
+  readonly secrets?: Secrets;
+} & ({ readonly template: string; readonly sizeBytes?: number } | { readonly source: Source });
+
+/** What a spawn mounts; a template's name alone is the short form. */
+export function rootSource(command: SpawnCommand): Source {
+  if ('source' in command) return command.source;
+  const { template, sizeBytes } = command;
+  return { kind: 'template', template, ...(sizeBytes === undefined ? {} : { sizeBytes }) };
+}
+
 /** Lets go of all that this host made for an instance: detaches, removes snapshots, releases the range. */
 export type DestroyCommand = Asked & { readonly action: 'destroy'; readonly target?: string; readonly lazy: boolean };
 export type Command = AttachCommand | DetachCommand | SpawnCommand | DestroyCommand;

@@ -3,7 +3,16 @@ import { join } from 'node:path';
 import { mapForInstance } from '../idmap/compose.ts';
 import type { Idmap } from '../idmap/idmap.ts';
 import { fsId, hostId } from '../idmap/ids.ts';
-import type { AttachCommand, Attachment, AttachmentId, InstanceKey, Plan, SpawnCommand } from './model.ts';
+import {
+  type AttachCommand,
+  type Attachment,
+  type AttachmentId,
+  type InstanceKey,
+  type Plan,
+  rootSource,
+  type Source,
+  type SpawnCommand,
+} from './model.ts';
 import type { Allocation, Backend, Instance, Template } from './ports.ts';
 
 /** The device names that we give begin with this, so that `recover` knows ours among a container's devices. */
@@ -22,13 +31,14 @@ export type PlanContext = {
   readonly backend: Backend;
   readonly template?: Template;
   readonly existing?: Attachment;
+  /** Where the runtime expects the root file system of an instance that it has already. */
+  readonly rootPath?: string;
 };
 
 export function planAttach(command: AttachCommand, target: string, instance: Instance, context: PlanContext): Plan {
   const id = attachmentId(instance.key, target);
   const { source } = command;
-  const volumeId = command.volumeId ?? (source.kind === 'connection' ? source.connection.volumeId : undefined);
-  const idBase = context.template?.idBase ?? (source.kind === 'template' ? 0 : (source.idBase ?? 0));
+  const idBase = idBaseOf(source, context);
   return {
     id,
     role: 'volume',
@@ -38,8 +48,8 @@ export function planAttach(command: AttachCommand, target: string, instance: Ins
     target,
     source,
     readOnly: isReadOnly(command),
-    ...(volumeId === undefined ? {} : { volumeId }),
-    ...imageOf(id, command.source, context),
+    ...volumeIdOf(command, source),
+    ...imageOf(id, source, context),
     idBase,
     idmap: mapForInstance(idBase, instance.idmap),
     instanceMap: instance.idmap,
@@ -50,24 +60,15 @@ export function planAttach(command: AttachCommand, target: string, instance: Ins
 }
 
 /** As asked, or because the service gives the volume for reading only. */
-export function isReadOnly({ source, readOnly }: AttachCommand): boolean {
+export function isReadOnly({ source, readOnly }: Pick<AttachCommand, 'source' | 'readOnly'>): boolean {
   return readOnly || (source.kind === 'connection' && source.connection.readOnly);
 }
 
-export function planSpawn(
-  command: SpawnCommand,
-  key: InstanceKey,
-  instanceMap: Idmap,
-  template: Template,
-  context: PlanContext,
-): Plan {
+export function planSpawn(command: SpawnCommand, key: InstanceKey, instanceMap: Idmap, context: PlanContext): Plan {
   const id = attachmentId(key, '/');
-  const { sizeBytes } = command;
-  const source = {
-    kind: 'template',
-    template: template.name,
-    ...(sizeBytes === undefined ? {} : { sizeBytes }),
-  } as const;
+  const source = rootSource(command);
+  const idBase = idBaseOf(source, context);
+  const { existing, rootPath } = context;
   return {
     id,
     role: 'root',
@@ -76,13 +77,14 @@ export function planSpawn(
     runtime: '',
     target: '/',
     source,
-    readOnly: false,
+    readOnly: isReadOnly({ source, readOnly: false }),
+    ...volumeIdOf(command, source),
     ...imageOf(id, source, context),
-    idBase: template.idBase,
-    idmap: mapForInstance(template.idBase, instanceMap),
+    idBase,
+    idmap: mapForInstance(idBase, instanceMap),
     instanceMap,
     // The name is a secret: the directory above must be searchable by the container's own ids. It stays the same for the instance's life.
-    mountPath: context.existing?.plan.mountPath ?? join(rootsDir(context.runDir), randomBytes(16).toString('hex')),
+    mountPath: rootPath ?? existing?.plan.mountPath ?? join(rootsDir(context.runDir), randomBytes(16).toString('hex')),
     deviceName: `${DEVICE_PREFIX}${id}`,
     handoff: 'none',
   };
@@ -96,7 +98,16 @@ export function mapOfAllocation({ uid, gid }: Pick<Allocation, 'uid' | 'gid'>): 
   ];
 }
 
-function imageOf(id: AttachmentId, source: AttachCommand['source'], { backend, template, existing }: PlanContext) {
+function idBaseOf(source: Source, { template }: PlanContext): number {
+  return template?.idBase ?? (source.kind === 'template' ? 0 : (source.idBase ?? 0));
+}
+
+function volumeIdOf({ volumeId }: { readonly volumeId?: string }, source: Source): { readonly volumeId?: string } {
+  const known = volumeId ?? (source.kind === 'connection' ? source.connection.volumeId : undefined);
+  return known === undefined ? {} : { volumeId: known };
+}
+
+function imageOf(id: AttachmentId, source: Source, { backend, template, existing }: PlanContext) {
   if (source.kind === 'connection') {
     const { kind, name } = source.connection;
     return { image: { kind, path: name }, snapshotKept: false } as const;

@@ -8,19 +8,28 @@ import {
   type DetachCommand,
   type InstanceKey,
   type Plan,
+  rootSource,
+  type Source,
   type SpawnCommand,
   sourceName,
 } from './model.ts';
 import { attachmentId, isReadOnly, type PlanContext, planAttach } from './plan.ts';
 import type { Template } from './ports.ts';
-import { attachmentNotFound, instanceNotFound, readOnlyGrowth, targetTaken, volumeInUse } from './refuse.ts';
+import {
+  attachmentNotFound,
+  instanceNotFound,
+  mountedElsewhere,
+  readOnlyGrowth,
+  targetTaken,
+  volumeInUse,
+} from './refuse.ts';
 import type { Resolved } from './resolve.ts';
 import type { Reserved } from './steps.ts';
 import { requireTarget } from './target.ts';
 
 /** All is so already. */
 export type Existing = { readonly existing: Attachment };
-export type SpawnContext = { readonly template: Template; readonly context: PlanContext };
+export type SpawnContext = { readonly context: PlanContext };
 /** What to do about an attachment that an earlier run left half way: ended first, or (for a dry run) refused. */
 export type Settle = (attachment: Attachment | undefined) => Promise<Attachment | undefined>;
 
@@ -36,9 +45,9 @@ export async function prepareAttach(
   if (command.source.kind === 'template' && command.source.sizeBytes !== undefined && command.readOnly)
     throw readOnlyGrowth();
   const existing = await settle(deps.journal.find(attachmentId(instance.key, target)));
-  if (existing && !sameRequest(existing.plan, command)) throw targetTaken(existing);
-  if (existing?.status.state === 'attached') return { existing };
   const { source } = command;
+  if (existing && !sameRequest(existing.plan, source, isReadOnly(command))) throw targetTaken(existing);
+  if (existing?.status.state === 'attached') return { existing };
   const template = source.kind === 'template' ? await deps.backend.getTemplate(source.template) : undefined;
   const plan = planAttach(command, target, instance, contextOf(deps, existing, template));
   const holder = deps.journal.withImage(plan.image.path).find(a => a.plan.id !== plan.id);
@@ -47,19 +56,27 @@ export async function prepareAttach(
   return { plan, instance, ...(template && { template }), ...(secrets && { secrets }) };
 }
 
-/** @throws SV_TARGET_TAKEN, SV_TEMPLATE_NOT_FOUND */
+/** @throws SV_TARGET_TAKEN, SV_TEMPLATE_NOT_FOUND, SV_VOLUME_IN_USE */
 export async function prepareSpawn(
   deps: EngineDeps,
   command: SpawnCommand,
-  { key }: Resolved,
+  { key, instance }: Resolved,
   settle: Settle,
 ): Promise<SpawnContext | Existing> {
-  const existing = await settle(deps.journal.find(attachmentId(key, '/')));
-  const { source } = existing?.plan ?? {};
-  if (existing && !(source?.kind === 'template' && source.template === command.template)) throw targetTaken(existing);
-  if (existing?.status.state === 'attached') return { existing };
-  const template = await deps.backend.getTemplate(command.template);
-  return { template, context: contextOf(deps, existing, template) };
+  const source = rootSource(command);
+  const id = attachmentId(key, '/');
+  const existing = await settle(deps.journal.find(id));
+  const rootPath = instance?.rootPath;
+  if (existing && !sameRequest(existing.plan, source, isReadOnly({ source, readOnly: false })))
+    throw targetTaken(existing);
+  if (existing?.status.state === 'attached') {
+    if (rootPath !== undefined && rootPath !== existing.plan.mountPath) throw mountedElsewhere(existing, rootPath);
+    return { existing };
+  }
+  const template = source.kind === 'template' ? await deps.backend.getTemplate(source.template) : undefined;
+  const holder = template ? undefined : deps.journal.withImage(sourceName(source)).find(a => a.plan.id !== id);
+  if (holder) throw volumeInUse({ image: { path: sourceName(source) } }, holder);
+  return { context: { ...contextOf(deps, existing, template), ...(rootPath !== undefined && { rootPath }) } };
 }
 
 /** @throws SV_ATTACHMENT_NOT_FOUND; SV_USAGE: the root file system */
@@ -95,8 +112,7 @@ function contextOf(
   return { runDir, backend, ...(template && { template }), ...(existing && { existing }) };
 }
 
-function sameRequest(plan: Plan, command: AttachCommand): boolean {
-  const { source } = command;
-  if (plan.readOnly !== isReadOnly(command) || plan.source.kind !== source.kind) return false;
+function sameRequest(plan: Plan, source: Source, readOnly: boolean): boolean {
+  if (plan.readOnly !== readOnly || plan.source.kind !== source.kind) return false;
   return sourceName(plan.source) === sourceName(source);
 }

@@ -26,10 +26,10 @@ export async function preview(deps: EngineDeps, command: Command, signal: AbortS
     }
     case 'spawn': {
       const prepared = await prepareSpawn(deps, command, resolved, onlyLook);
-      if (!('template' in prepared)) return unchanged;
-      const { template, context } = prepared;
+      if (!('context' in prepared)) return unchanged;
+      const { context } = prepared;
       const map = resolved.instance?.idmap ?? mapOfAllocation(await deps.allocator.preview(resolved.key, { signal }));
-      return previewBuild('spawn', planSpawn(command, resolved.key, map, template, context), template.path);
+      return previewBuild('spawn', planSpawn(command, resolved.key, map, context), context.template?.path);
     }
     case 'detach':
       return previewRemoval('detach', [findToDetach(deps, command, resolved.key)], command.lazy);

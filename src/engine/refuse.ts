@@ -61,7 +61,18 @@ export function rootInUse(key: string): ShiftvolError {
   });
 }
 
-export function volumeInUse({ image }: Plan, { plan, status }: Attachment): ShiftvolError {
+export function mountedElsewhere({ plan }: Attachment, rootPath: string): ShiftvolError {
+  return new ShiftvolError(
+    'SV_TARGET_TAKEN',
+    `Cannot mount the root file system of "${plan.instance}" at "${rootPath}": it is mounted at "${plan.mountPath}"`,
+    { remedy: 'make the instance again with that path, or destroy its root file system first' },
+  );
+}
+
+export function volumeInUse(
+  { image }: { readonly image: { readonly path: string } },
+  { plan, status }: Attachment,
+): ShiftvolError {
   return new ShiftvolError(
     'SV_VOLUME_IN_USE',
     `Cannot attach "${image.path}": it is ${status.state} at ${plan.instance}:${plan.target}`,
