@@ -1,17 +1,17 @@
 /**
  * The packages of the distribution that the tests, the demo and the benchmarks need: what is there is left alone, what is missing is
- * installed, and nothing that is installed is started. `node test/rig/setup.ts [--check] [--for demo|test|bench|openstack]`
+ * installed, and nothing that is installed is started. `node test/rig/setup.ts [--check] [--for demo|test|bench|openstack|vm]`
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { parseArgs, styleText } from 'node:util';
 
-export const PURPOSES = ['demo', 'test', 'bench', 'openstack'] as const;
+export const PURPOSES = ['demo', 'test', 'bench', 'openstack', 'vm'] as const;
 export type Purpose = (typeof PURPOSES)[number];
 
 type Wanted = { readonly package: string; readonly why: string; readonly for: readonly Purpose[] };
 
-const ALL = PURPOSES;
+const ALL = ['demo', 'test', 'bench', 'openstack'] as const;
 const BEYOND_DEMO = ['test', 'bench', 'openstack'] as const;
 /** The python3- packages hold all the code; the daemons' own packages (users, init scripts, databases) are not needed. */
 const CLOUD = ['openstack'] as const;
@@ -21,7 +21,7 @@ const PACKAGES: readonly Wanted[] = [
   { package: 'python3-oslo.messaging', why: 'OpenStack’s own side of the bus', for: ALL },
   { package: 'busybox-static', why: 'the containers’ image is made of it', for: ALL },
   { package: 'uidmap', why: 'unprivileged containers', for: ALL },
-  { package: 'e2fsprogs', why: 'ext4', for: ALL },
+  { package: 'e2fsprogs', why: 'ext4', for: PURPOSES },
   { package: 'xfsprogs', why: 'XFS', for: ALL },
   { package: 'btrfs-progs', why: 'btrfs', for: BEYOND_DEMO },
   { package: 'qemu-utils', why: 'qcow2 images', for: BEYOND_DEMO },
@@ -30,6 +30,10 @@ const PACKAGES: readonly Wanted[] = [
   { package: 'libcap2-bin', why: 'file capabilities, looked at from outside', for: BEYOND_DEMO },
   { package: 'gcc', why: 'the bare system calls in C, to compare with', for: BEYOND_DEMO },
   { package: 'libc6-dev', why: 'the same', for: BEYOND_DEMO },
+  { package: 'qemu-system-x86', why: 'the test machine', for: ['vm'] },
+  { package: 'mmdebstrap', why: 'the test machine’s image', for: ['vm'] },
+  { package: 'erofs-utils', why: 'the same', for: ['vm'] },
+  { package: 'xz-utils', why: 'its kernel’s modules', for: ['vm'] },
   { package: 'python3-keystone', why: 'OpenStack Identity', for: CLOUD },
   { package: 'python3-placement', why: 'OpenStack Placement', for: CLOUD },
   { package: 'python3-glance', why: 'OpenStack Image', for: CLOUD },
@@ -96,7 +100,7 @@ export function ensurePackages(purpose: Purpose, options: { check?: boolean; qui
 }
 
 export function wantedPackages(distribution: Distribution, purpose: Purpose): readonly Wanted[] {
-  return [...PACKAGES.filter(p => p.for.includes(purpose)), RUNTIMES[distribution.runtime]];
+  return [...PACKAGES, RUNTIMES[distribution.runtime]].filter(p => p.for.includes(purpose));
 }
 
 /** By /etc/os-release. @throws SetupError: not one that has what we need */
