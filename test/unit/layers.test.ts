@@ -21,6 +21,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   bus: ['engine', 'config', 'events', 'log'],
   log: ['engine'],
   openstack: ['log'],
+  nova: ['engine', 'container', 'bus', 'idmap', 'kernel'],
   http: ['engine'],
   doctor: ['engine', 'kernel', 'idmap', 'mount', 'storage', 'container', 'store', 'bus', 'config'],
   cli: [
@@ -31,6 +32,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'container',
     'store',
     'bus',
+    'nova',
     'config',
     'http',
     'log',

@@ -1,0 +1,163 @@
+/**
+ * Resize and cold migration. The source's root stays until Nova confirms: what is noted with the container is where it goes, and a volume
+ * that is the root is let go of, since the destination mounts it.
+ */
+import type { Attachment } from '../engine/model.ts';
+import { ShiftvolError } from '../errors.ts';
+import { makeMachine, refOf, requireFlavor, runtimeConfig } from './instances.ts';
+import { putAside, takeBack, unmake } from './lifecycle.ts';
+import type { NovaInstance, VolumeMapping } from './model.ts';
+import type { Call, Nova } from './ports.ts';
+import { stop } from './power.ts';
+import { mountRoot } from './roots.ts';
+import { attachAll, attachments, putBack, rootFirst, rootOf } from './volumes.ts';
+import { type Args, type DiskInfo, parseDiskInfo } from './wire.ts';
+
+const GIB = 2 ** 30;
+
+/**
+ * On the source. Everything that can be refused is, before anything is stopped.
+ * @throws SV_USAGE: the new disk is smaller; SV_RUNTIME_UNSUPPORTED: its root is on this host's own disk and it goes to another
+ */
+export async function migrateDiskAndPowerOff(
+  nova: Nova,
+  args: Args<'migrate_disk_and_power_off'>,
+  call: Call,
+): Promise<string> {
+  const { instance, flavor, migration, dest } = args;
+  const destination = migration.destination ?? dest;
+  const ref = refOf(instance);
+  const root = rootOf(nova, instance);
+  if (!root)
+    throw new ShiftvolError(
+      'SV_INSTANCE_NOT_FOUND',
+      `Cannot move "${instance.uuid}": no root file system of it is on this host`,
+    );
+  const isVolume = root.plan.source.kind !== 'template';
+  if (!isVolume) refuseSmaller(instance, flavor.rootGb);
+  if (!isVolume && destination !== nova.host && !nova.transfer)
+    throw new ShiftvolError(
+      'SV_RUNTIME_UNSUPPORTED',
+      `Cannot move "${instance.name}" to host "${destination}": its root file system is on the disk of "${nova.host}"`,
+      { remedy: 'boot it from a volume, or make an image of it (openstack server image create) and boot that' },
+    );
+  const wasRunning = (await nova.machines.power(ref, call.signal)) === 'running';
+  const had = attachments(nova, instance);
+  await nova.notes.set(ref, { leaving: destination }, call.signal);
+  try {
+    await stop(nova, args, call);
+    await putAside(nova, instance, call);
+    return JSON.stringify({ v: 1, source: nova.host, root: await tellRoot() } satisfies DiskInfo);
+  } catch (error) {
+    await upAgain(nova, instance, had, wasRunning, call).catch((undoError: unknown) => {
+      throw new SuppressedError(undoError, error, 'it did not move, and it could not be put back');
+    });
+    throw error;
+  }
+
+  async function tellRoot(): Promise<DiskInfo['root']> {
+    if (isVolume) return { kind: 'volume' };
+    if (destination === nova.host || !nova.transfer) return { kind: 'here' };
+    return { kind: 'sent', transfer: await nova.transfer.send(ref, destination, call.signal) };
+  }
+}
+
+/** On the destination, which may be the source. `instance.flavor` is the new one. */
+export async function finishMigration(nova: Nova, args: Args<'finish_migration'>, call: Call): Promise<void> {
+  const { instance, block_device_info: devices, network_info, disk_info, power_on } = args;
+  const { root } = parseDiskInfo(disk_info);
+  const ref = refOf(instance);
+  const isNew = (await nova.machines.power(ref, call.signal)) === undefined;
+  try {
+    await makeMachine(nova, instance, network_info, call);
+    await limit(nova, instance, call);
+    if (root.kind === 'volume')
+      await mountRoot(nova, instance, { kind: 'volume', volume: bootOf(instance, devices.boot) }, call);
+    if (root.kind === 'sent') await receive(nova, instance, root.transfer, call);
+    if (root.kind !== 'volume') await growTo(nova, instance, call);
+    await attachAll(nova, instance, devices.volumes, call);
+    if (power_on !== false) await nova.machines.start(ref, call.signal);
+  } catch (error) {
+    if (isNew && root.kind !== 'here') await takeBack(nova, instance, error);
+    throw error;
+  }
+}
+
+/** On the source. What went to another host goes from here for good. */
+export async function confirmMigration(nova: Nova, { instance }: Args<'confirm_migration'>, call: Call): Promise<void> {
+  const ref = refOf(instance);
+  const note = await nova.notes.get(ref, call.signal);
+  if (note?.leaving === nova.host) await nova.notes.set(ref, {}, call.signal);
+  // Without a note nothing of it left, or this was confirmed already.
+  else if (note?.leaving !== undefined) await unmake(nova, instance, call);
+}
+
+/** On the source: as it was, with the flavor that it had. */
+export async function finishRevertMigration(
+  nova: Nova,
+  { instance, block_device_info: devices, power_on }: Args<'finish_revert_migration'>,
+  call: Call,
+): Promise<void> {
+  const ref = refOf(instance);
+  await limit(nova, instance, call);
+  if (devices.boot) await mountRoot(nova, instance, { kind: 'volume', volume: devices.boot }, call);
+  await attachAll(nova, instance, devices.volumes, call);
+  if (power_on !== false) await nova.machines.start(ref, call.signal);
+  await nova.notes.set(ref, {}, call.signal);
+}
+
+/** As it was, from what the journal had. */
+async function upAgain(
+  nova: Nova,
+  instance: NovaInstance,
+  had: readonly Attachment[],
+  wasRunning: boolean,
+  call: Call,
+): Promise<void> {
+  for (const attachment of rootFirst(had)) await putBack(nova, instance, attachment, call);
+  if (wasRunning) await nova.machines.start(refOf(instance), call.signal);
+  await nova.notes.set(refOf(instance), {}, call.signal);
+}
+
+/** The flavor's limits, on a container that is there. */
+async function limit(nova: Nova, instance: NovaInstance, { signal }: Call): Promise<void> {
+  const flavor = requireFlavor(instance);
+  const { vcpus, memoryMb } = flavor;
+  await nova.machines.update(refOf(instance), { vcpus, memoryMb, config: runtimeConfig(flavor) }, signal);
+}
+
+async function growTo(nova: Nova, instance: NovaInstance, { signal }: Call): Promise<void> {
+  const { rootGb } = requireFlavor(instance);
+  if (rootGb > 0) await nova.fileSystems.growRoot(refOf(instance), rootGb * GIB, signal);
+}
+
+async function receive(nova: Nova, instance: NovaInstance, told: string, { signal }: Call): Promise<void> {
+  if (!nova.transfer)
+    throw new ShiftvolError(
+      'SV_RUNTIME_UNSUPPORTED',
+      `Cannot take over "${instance.name}": this host receives no root file systems`,
+    );
+  await nova.transfer.receive(refOf(instance), told, signal);
+}
+
+/** By flavors: the file system may have been made larger than its flavor, and then stays so. */
+function refuseSmaller(instance: NovaInstance, rootGb: number): void {
+  const had = instance.flavor?.rootGb ?? 0;
+  if (rootGb >= had) return;
+  throw new ShiftvolError(
+    'SV_USAGE',
+    `Cannot resize "${instance.name}": its root disk has ${had} GiB, the new flavor ${rootGb} GiB, as much or more is accepted`,
+    { field: 'flavor.root_gb', remedy: 'choose a flavor with a disk that is not smaller' },
+  );
+}
+
+function bootOf(instance: NovaInstance, boot: VolumeMapping | undefined): VolumeMapping {
+  if (boot) return boot;
+  throw new ShiftvolError(
+    'SV_MESSAGE',
+    `Cannot take over "${instance.name}": block_device_info has no volume with boot_index 0`,
+    {
+      field: 'block_device_info',
+    },
+  );
+}

@@ -1,0 +1,96 @@
+/** Cinder's volumes in an instance: Nova's connection_info to commands of the engine. */
+import type { Attachment } from '../engine/model.ts';
+import { isError } from '../errors.ts';
+import { keyOf, refOf } from './instances.ts';
+import type { NovaInstance, VolumeMapping } from './model.ts';
+import type { Call, Nova } from './ports.ts';
+import { targetOf } from './target.ts';
+
+type Volume = Omit<VolumeMapping, 'device'> & { readonly encryption?: unknown };
+
+/** Attached already is success, wherever it is attached. @throws what the engine throws; SV_CONNECTION_INFO, SV_TARGET_INVALID */
+export async function attach(nova: Nova, instance: NovaInstance, volume: Volume, { signal }: Call): Promise<void> {
+  const { volumeId } = volume;
+  if (find(nova, instance, volumeId)?.status.state === 'attached') return;
+  const { connection, secrets } = nova.connectors.read(volume.connectionInfo, volume.encryption);
+  const target = await targetOf(nova, instance, volumeId, signal);
+  await nova.engine.execute(
+    {
+      action: 'attach',
+      instance: refOf(instance),
+      target,
+      source: { kind: 'connection', connection },
+      readOnly: connection.readOnly,
+      volumeId,
+      secrets,
+    },
+    signal,
+  );
+}
+
+/** One after the other: one may be mounted below another, in the order in which Nova has them. */
+export async function attachAll(
+  nova: Nova,
+  instance: NovaInstance,
+  volumes: readonly VolumeMapping[],
+  call: Call,
+): Promise<void> {
+  for (const volume of volumes) await attach(nova, instance, volume, call);
+}
+
+/**
+ * A volume that is the root file system is let go of where the instance is stopped.
+ * @throws SV_ATTACHMENT_NOT_FOUND; SV_BUSY: a process uses it, or the instance runs on it
+ */
+export async function detach(nova: Nova, instance: NovaInstance, volumeId: string, { signal }: Call): Promise<void> {
+  const ref = refOf(instance);
+  const isRoot = find(nova, instance, volumeId)?.plan.role === 'root';
+  if (isRoot) await nova.engine.execute({ action: 'destroy', instance: ref, target: '/', lazy: false }, signal);
+  else await nova.engine.execute({ action: 'detach', instance: ref, volumeId, lazy: false }, signal);
+}
+
+/** Lets go of every volume that this host has for the instance, also the root if that is one. None is success. */
+export async function detachAll(nova: Nova, instance: NovaInstance, call: Call): Promise<void> {
+  const volumes = attachments(nova, instance).filter(a => a.plan.source.kind !== 'template');
+  for (const { plan } of rootFirst(volumes).toReversed()) {
+    try {
+      if (plan.role === 'root' || plan.volumeId === undefined)
+        await nova.engine.execute(
+          { action: 'destroy', instance: refOf(instance), target: plan.target, lazy: false },
+          call.signal,
+        );
+      else await detach(nova, instance, plan.volumeId, call);
+    } catch (error) {
+      if (!isError(error, 'SV_ATTACHMENT_NOT_FOUND')) throw error;
+    }
+  }
+}
+
+/** As it was, from what the journal had of it; without secrets. */
+export async function putBack(
+  nova: Nova,
+  instance: NovaInstance,
+  { plan: { role, target, source, readOnly, volumeId } }: Attachment,
+  { signal }: Call,
+): Promise<void> {
+  const about = { instance: refOf(instance), source, ...(volumeId === undefined ? {} : { volumeId }) };
+  if (role === 'root') await nova.engine.execute({ action: 'spawn', ...about }, signal);
+  else await nova.engine.execute({ action: 'attach', ...about, target, readOnly }, signal);
+}
+
+/** The order in which they are mounted: volumes may be mounted below the root. */
+export function rootFirst(all: readonly Attachment[]): readonly Attachment[] {
+  return all.toSorted((a, b) => Number(b.plan.role === 'root') - Number(a.plan.role === 'root'));
+}
+
+export function attachments(nova: Nova, instance: NovaInstance): readonly Attachment[] {
+  return nova.engine.list(keyOf(instance));
+}
+
+export function rootOf(nova: Nova, instance: NovaInstance): Attachment | undefined {
+  return attachments(nova, instance).find(({ plan }) => plan.role === 'root');
+}
+
+function find(nova: Nova, instance: NovaInstance, volumeId: string): Attachment | undefined {
+  return attachments(nova, instance).find(({ plan }) => plan.volumeId === volumeId);
+}
