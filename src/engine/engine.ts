@@ -217,6 +217,8 @@ export class Engine {
           : { events: [run.events.end(id, end.timings)], ...this.#requests.done(command, run.events, end.timings, id) },
       run.signal,
     );
+    // Its way to the disk begins here, not when the answer has been put together.
+    if (isCountedOn(command)) this.#deps.journal.flushed();
     return { changed: true, attachments: this.#found(id), steps: timings };
   }
 

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { mapForInstance } from '../idmap/compose.ts';
 import type { Idmap } from '../idmap/idmap.ts';
@@ -23,7 +23,7 @@ export const volumesDir = (runDir: string): string => join(runDir, 'volumes');
 export const rootsDir = (runDir: string): string => join(runDir, 'roots');
 
 export function attachmentId(instance: InstanceKey, target: string): AttachmentId {
-  return createHash('sha256').update(`${instance}\0${target}`).digest('hex').slice(0, 16) as AttachmentId;
+  return hash('sha256', `${instance}\0${target}`).slice(0, 16) as AttachmentId;
 }
 
 export type PlanContext = {
@@ -84,7 +84,7 @@ export function planSpawn(command: SpawnCommand, key: InstanceKey, instanceMap: 
     idmap: mapForInstance(idBase, instanceMap),
     instanceMap,
     // The name is a secret: the directory above must be searchable by the container's own ids. It stays the same for the instance's life.
-    mountPath: rootPath ?? existing?.plan.mountPath ?? join(rootsDir(context.runDir), randomBytes(16).toString('hex')),
+    mountPath: rootPath ?? existing?.plan.mountPath ?? join(rootsDir(context.runDir), randomUUID()),
     deviceName: `${DEVICE_PREFIX}${id}`,
     handoff: 'none',
   };

@@ -16,7 +16,7 @@ export async function resolve(deps: EngineDeps, ref: InstanceRef, signal: AbortS
   const named = (
     ref.project === undefined || ref.project === 'default' ? ref.ref : `${ref.project}/${ref.ref}`
   ) as InstanceKey;
-  if (deps.journal.list(named).length > 0 || deps.journal.allocation(named)) return { key: named, instance: undefined };
+  if (deps.journal.allocation(named) || deps.journal.list(named).length > 0) return { key: named, instance: undefined };
   const known = deps.journal
     .withRef(ref.ref)
     .find(({ plan }) => (plan.ref.project ?? 'default') === (ref.project ?? 'default'));

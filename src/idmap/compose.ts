@@ -86,6 +86,10 @@ export function bothKinds(start: number, host: number, count: number): Idmap {
  * the container's user namespace makes of those. Disk 100000-165535 with base 100000 in a container at 200000 shows as 200000-265535.
  */
 export function mapForInstance(idBase: number, containerMap: Idmap): Idmap {
+  if (idBase === 0) {
+    requireSound(containerMap);
+    return [...containerMap.filter(e => e.kind === 'uid'), ...containerMap.filter(e => e.kind === 'gid')];
+  }
   return compose(bothKinds(idBase, 0, HIGHEST_ID - idBase + 1), containerMap);
 }
 

@@ -44,15 +44,23 @@ const sys = {
 const request = Buffer.alloc(REQUEST_BYTES);
 let reply: Buffer | undefined;
 
+/** What to ask for, where not all of it is wanted: each saves some microseconds. */
+export const STATMOUNT = {
+  maps: MNT_UIDMAP | MNT_GIDMAP,
+  kind: MNT_BASIC | MNT_ROOT | FS_TYPE,
+  point: MNT_POINT,
+} as const;
+const ALL = SB_BASIC | MNT_BASIC | MNT_ROOT | MNT_POINT | FS_TYPE | SB_SOURCE | MNT_UIDMAP | MNT_GIDMAP;
+
 /**
  * What the kernel knows of the mount with this unique id (`statx`), in our own mount namespace or that with the id `namespace`.
+ * `wanted`: bits of STATMOUNT; what is not asked for is undefined or 0.
  * @throws {KernelError} ENOENT: no such mount, or it has no place yet; ENOSYS: before Linux 6.8
  * @see statmount(2)
  */
-export function statmount(mountId: bigint, namespace = 0n): MountStatus {
+export function statmount(mountId: bigint, { namespace = 0n, wanted = ALL } = {}): MountStatus {
   reply ??= Buffer.alloc(REPLY_BYTES);
-  const mask = SB_BASIC | MNT_BASIC | MNT_ROOT | MNT_POINT | FS_TYPE | SB_SOURCE | MNT_UIDMAP | MNT_GIDMAP;
-  ask(mountId, BigInt(mask), namespace);
+  ask(mountId, BigInt(wanted), namespace);
   check('statmount', sys.statmount(request, reply, reply.length, 0), `mount ${mountId}`);
   return parse(reply);
 }

@@ -184,7 +184,7 @@ function containerOf(procRoot: string, pid: number): string | undefined {
 function processless(held: Held, devnos: ReadonlySet<string>): readonly Holder[] {
   return mountNamespaceIds().flatMap(namespace =>
     unlessUnmounted(() => listmount({ namespace })).flatMap(id =>
-      unlessUnmounted(() => [statmount(id, namespace)])
+      unlessUnmounted(() => [statmount(id, { namespace })])
         .filter(mount => devnos.has(mount.devno) || mount.source === held.source)
         .map(mount => ({
           pid: 0,

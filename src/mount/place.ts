@@ -6,7 +6,7 @@ import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import type { MountFd } from '../kernel/fd.ts';
 import type { KernelLogs } from '../kernel/kmsg.ts';
 import { mountSetIdmap, moveMount, umount2 } from '../kernel/mount.ts';
-import { statmount, whereSupported } from '../kernel/statmount.ts';
+import { STATMOUNT, statmount, whereSupported } from '../kernel/statmount.ts';
 import { type FileStatus, fstatx, statx, statxIfThere } from '../kernel/statx.ts';
 import { freshMount } from './fresh.ts';
 import { type GuardedMount, guard, hostIdOf } from './guard.ts';
@@ -174,7 +174,7 @@ type Maps = { readonly uid: readonly string[]; readonly gid: readonly string[] }
 
 function readMaps(status: FileStatus): Maps | undefined {
   if (!status.mountIdUnique) return undefined;
-  const facts = whereSupported(() => statmount(status.mountId));
+  const facts = whereSupported(() => statmount(status.mountId, { wanted: STATMOUNT.maps }));
   return facts?.uidMap && facts.gidMap && { uid: facts.uidMap, gid: facts.gidMap };
 }
 

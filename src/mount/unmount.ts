@@ -4,7 +4,7 @@ import type { Holder } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import { MOUNT_ATTR, umount2Async } from '../kernel/mount.ts';
-import { statmount, whereSupported } from '../kernel/statmount.ts';
+import { STATMOUNT, statmount, whereSupported } from '../kernel/statmount.ts';
 import { type FileStatus, statxIfThere } from '../kernel/statx.ts';
 import { findHolders, namespaceOf, tellHolders } from './holders.ts';
 import { type MountInfo, readMountinfo, topmostAt } from './mountinfo.ts';
@@ -67,11 +67,12 @@ function requireOurs({ procRoot }: Deps, path: string, status: FileStatus): void
 function foreignByStatmount(path: string, status: FileStatus): string | undefined {
   if (!status.mountIdUnique) return undefined;
   return whereSupported(() => {
-    const mount = statmount(status.mountId);
+    const mount = statmount(status.mountId, { wanted: STATMOUNT.kind });
     const idmapped = (mount.attributes & BigInt(MOUNT_ATTR.IDMAP)) !== 0n;
     if (!idmapped || mount.root !== '/' || !isOurType(mount.fsType))
       return `a ${mount.fsType ?? 'file system'} is mounted there`;
-    return statmount(mount.parentId).point === path ? `a ${mount.fsType} lies on top of another mount` : '';
+    const { point } = statmount(mount.parentId, { wanted: STATMOUNT.point });
+    return point === path ? `a ${mount.fsType} lies on top of another mount` : '';
   });
 }
 

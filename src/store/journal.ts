@@ -9,6 +9,7 @@ import type {
   InstanceKey,
   Plan,
   StepName,
+  Task,
 } from '../engine/model.ts';
 import type { Allocation, Also, Journal, RequestRecord } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
@@ -44,6 +45,9 @@ export class Store implements Journal, Disposable {
   /** Events up to this number are on the disk, and may be told. */
   #tellable: number;
   #lastEvent: number;
+  /** Steps that are under way and not written yet. */
+  readonly #noted = new Map<AttachmentId, StepName>();
+  #writingSteps: NodeJS.Immediate | undefined;
 
   /** @throws SV_LOCKED: another shiftvol has it; SV_STORE: it cannot be read or written */
   constructor(options: StoreOptions) {
@@ -74,6 +78,7 @@ export class Store implements Journal, Disposable {
 
   [Symbol.dispose](): void {
     if (!this.#db.isOpen) return;
+    this.#writeSteps();
     this.#log[Symbol.dispose]();
     this.#db.close();
   }
@@ -87,6 +92,7 @@ export class Store implements Journal, Disposable {
   }
 
   list(instance?: InstanceKey): readonly Attachment[] {
+    this.#writeSteps();
     const rows =
       instance === undefined
         ? this.#sql('SELECT * FROM attachment ORDER BY created_at, id').all()
@@ -95,15 +101,18 @@ export class Store implements Journal, Disposable {
   }
 
   find(id: AttachmentId): Attachment | undefined {
+    this.#writeSteps();
     const row = this.#sql('SELECT * FROM attachment WHERE id = ?').get(id);
     return row && toAttachment(row);
   }
 
   withRef(ref: string): readonly Attachment[] {
+    this.#writeSteps();
     return this.#sql("SELECT * FROM attachment WHERE plan ->> '$.ref.ref' = ?").all(ref).map(toAttachment);
   }
 
   withImage(path: string): readonly Attachment[] {
+    this.#writeSteps();
     return this.#sql("SELECT * FROM attachment WHERE plan ->> '$.image.path' = ?").all(path).map(toAttachment);
   }
 
@@ -122,12 +131,14 @@ export class Store implements Journal, Disposable {
     });
   }
 
+  /** Written by the next turn of the event loop, while the kernel works on the step, or before anybody reads it. */
   step(id: AttachmentId, step: StepName): void {
-    const status: AttachmentState = { state: 'attaching', step };
-    this.#run('UPDATE attachment SET status = ? WHERE id = ?', JSON.stringify(status), id);
+    this.#noted.set(id, step);
+    this.#writingSteps ??= setImmediate(() => this.#writeStepsOrWait());
   }
 
   settle(id: AttachmentId, status: AttachmentState, also: Also): void {
+    this.#noted.delete(id);
     this.#transaction(() => {
       this.#run(
         'UPDATE attachment SET state = ?, status = ?, updated_at = ? WHERE id = ?',
@@ -138,8 +149,34 @@ export class Store implements Journal, Disposable {
   }
 
   remove(id: AttachmentId, also: Also): void {
+    this.#noted.delete(id);
     this.#transaction(() => {
       this.#run('DELETE FROM attachment WHERE id = ?', id);
+      this.#also(also);
+    });
+  }
+
+  tasks(instance?: InstanceKey): readonly Task[] {
+    const rows =
+      instance === undefined
+        ? this.#sql('SELECT task FROM task ORDER BY at, id').all()
+        : this.#sql('SELECT task FROM task WHERE instance = ? ORDER BY at, id').all(instance);
+    return rows.map(row => JSON.parse(String(row['task'])) as Task);
+  }
+
+  noteTask(task: Task, also: Also): void {
+    this.#transaction(() => {
+      this.#run(
+        'INSERT INTO task (id, instance, task, at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET task = excluded.task',
+        ...[task.id, task.instance, JSON.stringify(task), new Date().toISOString()],
+      );
+      this.#also(also);
+    });
+  }
+
+  endTask(id: Task['id'], also: Also): void {
+    this.#transaction(() => {
+      this.#run('DELETE FROM task WHERE id = ?', id);
       this.#also(also);
     });
   }
@@ -183,6 +220,24 @@ export class Store implements Journal, Disposable {
   onAdded(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Nobody waits here who could be told of a failure; the transaction that ends the saga will meet it too. */
+  #writeStepsOrWait(): void {
+    this.#writingSteps = undefined;
+    try {
+      this.#writeSteps();
+    } catch (error) {
+      if (!(error instanceof Error && 'errcode' in error)) throw error;
+    }
+  }
+
+  #writeSteps(): void {
+    for (const [id, step] of this.#noted) {
+      const status: AttachmentState = { state: 'attaching', step };
+      this.#run('UPDATE attachment SET status = ? WHERE id = ?', JSON.stringify(status), id);
+    }
+    this.#noted.clear();
   }
 
   #also({ request, events, allocate, release }: Also): void {
