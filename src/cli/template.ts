@@ -24,11 +24,11 @@ export const define: DefineCommand = program => {
 function defineImport(template: Command): void {
   template
     .command('import')
-    .summary('make a template from a directory, archive, image, device or URL')
+    .summary('make a template from a directory, archive, image, device, URL or image of Glance')
     .argument('<name>', '1 to 64 of a-z, 0-9, ".", "_" and "-"')
     .requiredOption(
       '--from <source>',
-      'directory, tar (also .gz .xz .zst .bz2), raw or qcow2 image, block device, http(s) URL',
+      'directory, tar (also .gz .xz .zst .bz2), raw or qcow2 image, block device, http(s) URL, glance:IMAGE',
     )
     .addOption(
       new Option('--format <format>', 'what a file is').choices(['auto', 'tar', 'raw', 'qcow2']).default('auto'),
@@ -49,15 +49,20 @@ function defineImport(template: Command): void {
       '\nOwners, modes, ACLs, extended attributes and capabilities are kept; device nodes and sockets are left out and counted.\n' +
         'With --id-base 100000 a file of uid 1000 has 101000 on disk, and 1000 again inside an instance.\n' +
         '\nExamples:\n  shiftvol template import web --from /srv/web-root\n  shiftvol template import web --from rootfs.tar.xz --fs xfs --id-base 100000\n' +
-        '  shiftvol template import web --from https://example.org/web.qcow2 --sha256 9f86d0...',
+        '  shiftvol template import web --from https://example.org/web.qcow2 --sha256 9f86d0...\n' +
+        '  OS_CLOUD=mycloud shiftvol template import web --from glance:debian-12',
     )
     .action(async (name: string, _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<ImportOptions>();
       const request = await requestOf(name, options);
       const paths = await poolPaths(options);
       const { importTemplate, planImport } = await import('../storage/import/import.ts');
+      const { openGlanceSource } = await import('./glance-source.ts');
+      using stop = stopOnSignals();
+      using opened = await openGlanceSource(options, request, stop.signal);
+      const { remote } = opened;
       if (options.dryRun === true) {
-        const plan = planImport(paths, request);
+        const plan = planImport(paths, request, remote);
         const { layout } = await import('../storage/layout.ts');
         const { templateImport } = await import('./storage-plans.ts');
         const steps = templateImport(layout(paths.poolDir), request, plan.source);
@@ -65,9 +70,8 @@ function defineImport(template: Command): void {
         return;
       }
       const { ensurePool } = await import('../storage/pool.ts');
-      using stop = stopOnSignals();
       await ensurePool(paths, stop.signal);
-      const result = await importTemplate(paths, request, { signal: stop.signal, onProgress: stages(options) });
+      const result = await importTemplate(paths, request, { signal: stop.signal, onProgress: stages(options), remote });
       print(options, result, importText);
     });
 }

@@ -1,11 +1,7 @@
 /** Fetches an image or archive over http or https into a file of ours. */
-import { createHash } from 'node:crypto';
-import { createWriteStream, statfsSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { ShiftvolError } from '../../errors.ts';
 import type { CopyOptions } from './copy.ts';
+import { roomFor, save, tooLarge } from './save.ts';
 
 const TIMEOUTS_MS = {
   lookup: 10_000,
@@ -40,8 +36,8 @@ export async function download(
   { signal, onProgress }: CopyOptions,
 ): Promise<{ sha256: string; sizeBytes: number }> {
   const { default: got } = await import('got');
-  const room = statfsSync(dirname(to));
-  const limit = room.bavail * room.bsize;
+  const limit = roomFor(to);
+  const from = withoutSecrets(url.href);
   const request = got.stream(url, {
     decompress: false,
     headers: { 'accept-encoding': 'identity' },
@@ -50,38 +46,27 @@ export async function download(
     timeout: TIMEOUTS_MS,
     hooks: { beforeRedirect: [options => refuseDowngrade(url, options.url)] },
   });
-  const hash = createHash('sha256');
-  let done = 0;
   let total = 0;
   request.on('response', (response: { headers: Record<string, string | undefined> }) => {
     total = Number(response.headers['content-length'] ?? 0);
     // Told below: what got makes of an error that it is destroyed with is its own.
     if (total > limit) request.destroy();
   });
-  const count = new Transform({
-    transform(chunk: Buffer, _encoding, next) {
-      hash.update(chunk);
-      done += chunk.length;
-      onProgress(done, total);
-      next(done > limit ? tooLarge(url, done, limit) : null, chunk);
-    },
-  });
+  let saved: Awaited<ReturnType<typeof save>>;
   try {
-    await pipeline(request, count, createWriteStream(to, { flags: 'wx', mode: 0o600 }), { signal });
+    saved = await save(request, to, { from, total: () => total, signal, onProgress });
   } catch (error) {
     signal?.throwIfAborted();
-    if (total > limit) throw tooLarge(url, total, limit);
+    if (total > limit) throw tooLarge(from, total, limit);
     if (error instanceof ShiftvolError) throw error;
-    throw new ShiftvolError('SV_DOWNLOAD', `Cannot download ${withoutSecrets(url.href)}`, {
-      cause: error,
-    });
+    throw new ShiftvolError('SV_DOWNLOAD', `Cannot download ${from}`, { cause: error });
   }
-  if (total > 0 && done !== total)
+  if (total > 0 && saved.sizeBytes !== total)
     throw new ShiftvolError(
       'SV_DOWNLOAD',
-      `Cannot download ${withoutSecrets(url.href)}: it ended after ${done} of ${total} bytes`,
+      `Cannot download ${from}: it ended after ${saved.sizeBytes} of ${total} bytes`,
     );
-  return { sha256: hash.digest('hex'), sizeBytes: done };
+  return saved;
 }
 
 function refuseDowngrade(from: URL, to: string | URL | undefined): void {
@@ -90,16 +75,6 @@ function refuseDowngrade(from: URL, to: string | URL | undefined): void {
       'SV_DOWNLOAD',
       `Cannot download ${withoutSecrets(from.href)}: it redirects from https to http`,
     );
-}
-
-function tooLarge(url: URL, bytes: number, limit: number): ShiftvolError {
-  return new ShiftvolError(
-    'SV_NO_SPACE',
-    `Cannot download ${withoutSecrets(url.href)}: it has ${bytes} bytes or more, the pool has room for ${limit}`,
-    {
-      remedy: '"shiftvol pool grow --size SIZE", or remove templates',
-    },
-  );
 }
 
 /** Neither user and password nor a query, which may hold a signature, in what is told. */

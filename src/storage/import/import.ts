@@ -18,14 +18,17 @@ import { download, isUrl, parseUrl } from './download.ts';
 import { fillFileSystem, type TreeSource } from './fill.ts';
 import { checkQcow2 } from './qcow2.ts';
 import {
+  checkChoice,
   checkIdBase,
   checkRequest,
   findSource,
   type ImportRequest,
   type ImportResult,
+  type RemoteSource,
   readHead,
   type SourceKind,
 } from './request.ts';
+import { roomFor, save, tooLarge } from './save.ts';
 import { openStaging, type Staging, setImmutable } from './staging.ts';
 
 export const STAGES = ['download', 'copy', 'convert', 'fill', 'lay out', 'hash'] as const;
@@ -35,11 +38,14 @@ export type ImportOptions = {
   readonly signal?: AbortSignal | undefined;
   /** Called often, with bytes of this stage; what has no end that is known has total 0. */
   readonly onProgress?: (stage: Stage, doneBytes: number, totalBytes: number) => void;
+  /** Where the bytes come from, when `from` is only their name. */
+  readonly remote?: RemoteSource | undefined;
 };
 
 type Job = {
   readonly request: ImportRequest;
   readonly staging: Staging;
+  readonly remote: RemoteSource | undefined;
   readonly signal: AbortSignal | undefined;
   progress(stage: Stage): OnProgress;
 };
@@ -48,6 +54,7 @@ type Job = {
 export function planImport(
   pool: { readonly poolDir: string },
   request: ImportRequest,
+  remote?: RemoteSource,
 ): { readonly path: string; readonly source: string } {
   const at = layout(pool.poolDir);
   const path = at.image(request.name);
@@ -58,6 +65,10 @@ export function planImport(
       `Cannot import template "${request.name}": there is one of this name`,
       { field: 'template' },
     );
+  if (remote) {
+    checkChoice(request.from, remote.format, request);
+    return { path, source: request.from.split(':', 1)[0] ?? '' };
+  }
   if (isUrl(request.from)) return { path, source: parseUrl(request.from).protocol.slice(0, -1) };
   return { path, source: findSource(request.from, request).kind };
 }
@@ -72,13 +83,14 @@ export async function importTemplate(
   request: ImportRequest,
   options: ImportOptions = {},
 ): Promise<ImportResult> {
-  const { signal, onProgress } = options;
+  const { signal, onProgress, remote } = options;
   templateName(request.name);
-  planImport(pool, request);
+  planImport(pool, request, remote);
   preparePool(pool.poolDir);
   const at = layout(pool.poolDir);
   using staging = await openStaging(at, request.name, signal);
-  const job: Job = { request, staging, signal, progress: stage => (done, total) => onProgress?.(stage, done, total) };
+  const progress = (stage: Stage) => (done: number, total: number) => onProgress?.(stage, done, total);
+  const job: Job = { request, staging, remote, signal, progress };
   const source = await fetchSource(job);
   if (source.kind === 'dir') mustNotHoldPool(source.path, pool.poolDir);
   const made = await makeImage(job, source);
@@ -114,13 +126,27 @@ function preparePool(poolDir: string): void {
   }
 }
 
-/** A URL becomes a file of the staging directory first: what is looked at is then what is used. */
-async function fetchSource({ request, staging, signal, progress }: Job): Promise<SourceKind> {
+/** What comes from elsewhere becomes a file of the staging directory first: what is looked at is then what is used. */
+async function fetchSource(job: Job): Promise<SourceKind> {
+  const { request, staging, remote, signal, progress } = job;
+  if (remote) return await fetchRemote(job, remote);
   if (!isUrl(request.from)) return findSource(request.from, request);
   const to = staging.path('source');
   const { sha256 } = await download(parseUrl(request.from), to, { signal, onProgress: progress('download') });
   mustMatch(request, sha256);
   return findSource(to, { ...request, from: to });
+}
+
+async function fetchRemote({ request, staging, signal, progress }: Job, remote: RemoteSource): Promise<SourceKind> {
+  const { from } = request;
+  const to = staging.path('source');
+  const limit = roomFor(to);
+  const { sizeBytes = 0, format } = remote;
+  if (sizeBytes > limit) throw tooLarge(from, sizeBytes, limit);
+  const body = await remote.open(signal ?? AbortSignal.any([]));
+  const saved = await save(body, to, { from, signal, total: () => sizeBytes, onProgress: progress('download') });
+  mustMatch(request, saved.sha256);
+  return findSource(to, { ...request, from: to, format });
 }
 
 /** A tree that holds the pool would have to hold the image that is made of it. Mounted there it is another file system, left out. */
@@ -161,7 +187,7 @@ async function makeFromTree({ request, staging, signal, progress }: Job, source:
     sizeBytes,
     contents,
   });
-  if (source.kind === 'tar' && !isUrl(request.from)) mustMatch(request, hash.digest('hex'));
+  if (source.kind === 'tar' && source.path !== staging.path('source')) mustMatch(request, hash.digest('hex'));
   // Written by a file system the blocks lie as they came; copied they lie in one piece.
   await copyInto(work, staging.path('image'), sizeBytes, { signal, onProgress: progress('lay out'), hash: false });
   rmSync(work);

@@ -1,6 +1,7 @@
 /** What an import is asked to do, and what it finds at the source. */
 import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { Readable } from 'node:stream';
 import type { FsType } from '../../engine/model.ts';
 import type { Template } from '../../engine/ports.ts';
 import { ShiftvolError } from '../../errors.ts';
@@ -25,6 +26,16 @@ export type ImportRequest = {
   readonly idBase?: number;
   /** Of the source file. */
   readonly sha256?: string;
+};
+
+/** A source that some service gives as a stream, `ImportRequest.from` being its name: an image of Glance. */
+export type RemoteSource = {
+  /** What the service says that it is; bytes that look like something else do not change it. */
+  readonly format: Exclude<Format, 'auto'>;
+  /** Undefined: it does not say. */
+  readonly sizeBytes: number | undefined;
+  /** The stream fails at its end, if what came is not what it should be. */
+  open(signal: AbortSignal): Promise<Readable>;
 };
 
 export type ImportResult = {
@@ -72,15 +83,20 @@ export function findSource(from: string, request: ImportRequest): SourceKind {
   const source = classify(path, request.format ?? 'auto');
   if ('sizeBytes' in source && source.sizeBytes === 0)
     throw new ShiftvolError('SV_IMAGE_REFUSED', `Cannot import ${path}: it is empty`, { field: 'from' });
-  const image = source.kind === 'raw' || source.kind === 'qcow2';
-  if (image && (request.fsType !== undefined || request.sizeBytes !== undefined))
-    throw usage(
-      request.fsType === undefined ? 'size' : 'fs',
-      `Cannot choose the file system of ${path}: it is an image and has one`,
-    );
+  checkChoice(path, source.kind, request);
   if (request.sha256 !== undefined && source.kind === 'dir')
     throw usage('sha256', `Cannot check the sha256 of ${path}: it is a directory, a file or URL has one`);
   return source;
+}
+
+/** @throws SV_USAGE: a file system was chosen for what has one */
+export function checkChoice(from: string, kind: SourceKind['kind'], { fsType, sizeBytes }: ImportRequest): void {
+  const image = kind === 'raw' || kind === 'qcow2';
+  if (!image || (fsType === undefined && sizeBytes === undefined)) return;
+  throw usage(
+    fsType === undefined ? 'size' : 'fs',
+    `Cannot choose the file system of ${from}: it is an image and has one`,
+  );
 }
 
 function classify(path: string, format: Format): SourceKind {
