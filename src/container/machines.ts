@@ -31,6 +31,8 @@ export type MachineSpec = {
    * are made at once, so it is never left to the runtime.
    */
   readonly idRange: IdRange;
+  /** Where its root file system is mounted already, for a container that was lost without it. Default: a new name in the roots' directory. */
+  readonly rootPath?: string;
 };
 
 export type MachineNetwork = {

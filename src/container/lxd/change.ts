@@ -17,17 +17,18 @@ export type NewDevice = {
   readonly target: string;
   readonly readOnly: boolean;
 };
-export type Context = { readonly client: LxdClient; readonly proc: string; readonly signal?: AbortSignal | undefined };
+export type Context = { readonly client: LxdClient; readonly signal?: AbortSignal | undefined };
 
 /**
- * One try. There already and equal is success. `pid`: the init, where it runs. `look`: a state to go by, if there is one.
+ * One try. There already and equal is success. `root`: where the container's files are seen from here, if they are. `look`: a state to go
+ * by, if there is one.
  * @throws SV_INSTANCE_NOT_FOUND; SV_TARGET_TAKEN; SV_TARGET_INVALID: a symlink; LxdError with LXD's words, and nothing was changed then
  */
 export async function addOnce(
   context: Context,
   place: Place,
   device: NewDevice,
-  pid: number | undefined,
+  root: string | undefined,
   look: Look | undefined,
 ): Promise<void> {
   const { instance, etag } = look ?? (await getInstance(context, place));
@@ -35,7 +36,7 @@ export async function addOnce(
   const present = instance.devices[device.name];
   if (present && sameDevice(present, wanted)) return;
   requireFree(instance, device, present);
-  await requirePlaceInside(context, place, device.target, pid);
+  await requirePlaceInside(context, place, device.target, root);
   try {
     await context.client.change('PATCH', instancePath(place.project, place.name), {
       // LXD takes a PATCH without a description as one that empties it.
@@ -115,13 +116,13 @@ function normal(path: string): string {
 }
 
 async function requirePlaceInside(
-  { client, proc, signal }: Context,
+  { client, signal }: Context,
   { project, name }: Place,
   target: string,
-  pid: number | undefined,
+  root: string | undefined,
 ): Promise<void> {
-  if (pid !== undefined) {
-    requireDirectoryOrNothing(foundInside(proc, pid, target), target, target, name);
+  if (root !== undefined) {
+    requireDirectoryOrNothing(foundInside(root, target), target, target, name);
     return;
   }
   // It is stopped: LXD looks into its storage, a directory at a time. Nothing there is the end of the way.
@@ -140,8 +141,8 @@ function ancestors(path: string): readonly string[] {
 }
 
 /** LXD undoes what it could not do (5.0.2 does, tried); should a version leave the device in the configuration, it goes. */
-async function takeBack({ client, proc }: Context, place: Place, device: NewDevice): Promise<void> {
-  const regardless = { client, proc };
+async function takeBack({ client }: Context, place: Place, device: NewDevice): Promise<void> {
+  const regardless = { client };
   try {
     const { instance } = await getInstance(regardless, place);
     const left = instance.devices[device.name];

@@ -12,15 +12,16 @@ import { fstatx } from '../../kernel/statx.ts';
 export type Found = 'directory' | 'symlink' | 'file' | 'nothing' | 'unknown';
 
 /**
- * Looked at through the init's root, without leaving it and without entering another mount: a FUSE file system of the container could
- * keep us waiting for ever. What lies on one is `unknown`. 0.05 ms.
+ * Looked at through the container's root, without leaving it and without entering another mount: a FUSE file system of the container
+ * could keep us waiting for ever. What lies on one is `unknown`. 0.05 ms. `root`: `/proc/PID/root` of its init, or where its root file
+ * system is mounted.
  */
-export function foundInside(proc: string, pid: number, target: string): Found {
+export function foundInside(root: string, target: string): Found {
   try {
-    using root = open(`${proc}/${pid}/root`, O.PATH | O.DIRECTORY | O.CLOEXEC);
-    return typeBelow(root.fd, target);
+    using directory = open(root, O.PATH | O.DIRECTORY | O.CLOEXEC);
+    return typeBelow(directory.fd, target);
   } catch (error) {
-    // It ends just now; LXD will say so.
+    // It ends just now, or has no root file system; LXD will say so.
     if (isNodeErrno(error, 'ENOENT', 'ESRCH')) return 'unknown';
     throw error;
   }

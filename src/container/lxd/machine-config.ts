@@ -42,8 +42,11 @@ const INTERFACE: Field = {
 };
 const MAC: Field = { pattern: /^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$/, accepted: 'six bytes in hex are accepted' };
 /** Into LXC's configuration it goes as it is. */
-const ROOT_PATH: Field = { pattern: /^(\/[A-Za-z0-9._-]+)+$/, accepted: 'a plain absolute path is accepted' };
-/** LXD's own limit of a description is none; Nova's of a display name is 255. */
+const ROOT_PATH: Field = {
+  pattern: /^(\/(?!\.\.?(\/|$))[A-Za-z0-9._-]+)+$/,
+  accepted: 'a plain absolute path is accepted',
+};
+/** Nova's limit of a display name. */
 const MAX_LABEL = 255;
 
 /**
@@ -58,6 +61,7 @@ export function instanceOf(spec: MachineSpec, rootPath: string, pool: string) {
   require('rootPath', rootPath, ROOT_PATH);
   const { start, count } = spec.idRange;
   const hostname = hostnameOf(spec);
+  const devices: Devices = { root: { type: 'disk', path: '/', pool }, ...networkDevices(spec.networks) };
   const rootLines = [`lxc.rootfs.path = dir:${rootPath}`, `lxc.uts.name = ${hostname}`];
   const config: Strings = {
     ...limitsOf(spec),
@@ -71,18 +75,18 @@ export function instanceOf(spec: MachineSpec, rootPath: string, pool: string) {
     'raw.lxc': rootLines.join('\n'),
     [MADE_KEY]: '1',
     'user.nova_uuid': spec.uuid,
-    ...(spec.projectId === undefined ? {} : { 'user.nova_project': label('projectId', spec.projectId) }),
+    ...(spec.projectId === undefined ? {} : { 'user.nova_project': label(spec.projectId) }),
     'user.meta-data': `instance-id: ${spec.uuid}\nlocal-hostname: ${hostname}\n`,
     ...(spec.userData === undefined ? {} : { 'cloud-init.user-data': spec.userData }),
   };
   return {
     name: spec.name,
-    description: label('displayName', spec.displayName),
+    description: label(spec.displayName),
     source: { type: 'none' },
     profiles: [],
     ephemeral: false,
     config,
-    devices: { root: { type: 'disk', path: '/', pool }, ...networkDevices(spec.networks) } as Devices,
+    devices,
   };
 }
 
@@ -120,14 +124,9 @@ export function flavorChange(config: Readonly<Record<string, string>>): Strings 
   return { ...none, ...flavorConfig(config) };
 }
 
-export function label(field: string, text: string): string {
-  if (text.length <= MAX_LABEL && !/\p{Cc}/u.test(text)) return text;
-  throw refused(
-    field,
-    text.slice(0, 40),
-    'it is too long or has control characters',
-    `${MAX_LABEL} characters are accepted`,
-  );
+/** For people only: what does not fit is no reason to refuse an instance. */
+export function label(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, ' ').slice(0, MAX_LABEL);
 }
 
 /** Nova gives a whole domain name where the user did; a kernel takes 64 bytes. */

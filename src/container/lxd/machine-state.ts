@@ -62,7 +62,11 @@ export async function explainStart(
   signal: AbortSignal,
 ): Promise<ShiftvolError> {
   const words = await lastErrors(client, resource(project, name, 'logs/lxc.log'), signal);
+  const isClosed = /Permission denied - Failed to open/.test(words);
   return new LxdError(cause.status, `Cannot start instance "${name}"${words === '' ? '' : `: LXC says ${words}`}`, {
+    ...(isClosed && {
+      remedy: 'give every directory above that path x for others: LXC opens it from inside the user namespace',
+    }),
     cause,
   });
 }

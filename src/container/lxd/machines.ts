@@ -49,7 +49,7 @@ export class LxdMachines implements Machines {
 
   async create(spec: MachineSpec, signal: AbortSignal): Promise<Instance> {
     // The name is a secret: every directory above it must be searchable by the container's own ids.
-    const rootPath = join(this.#options.rootsDir, randomBytes(16).toString('hex'));
+    const rootPath = spec.rootPath ?? join(this.#options.rootsDir, randomBytes(16).toString('hex'));
     const body = instanceOf(spec, rootPath, ROOT_POOL);
     const { client } = this.#runtime;
     const pool = await this.#patiently(() => ensureRootPool(client, signal), signal);
@@ -159,7 +159,7 @@ export class LxdMachines implements Machines {
   async update(ref: InstanceRef, change: MachineChange, signal: AbortSignal): Promise<void> {
     const config = { ...limitsOf(change), ...(change.config && flavorChange(change.config)) };
     const { displayName } = change;
-    const wanted = displayName === undefined ? undefined : label('displayName', displayName);
+    const wanted = displayName === undefined ? undefined : label(displayName);
     const instance = await this.#get(ref, signal);
     requireOurs(instance);
     await this.#patiently(async () => {

@@ -58,7 +58,7 @@ export class LxdRuntime implements Runtime, Disposable {
   }
 
   async addDevice(instance: Instance, device: NewDevice, signal?: AbortSignal): Promise<void> {
-    const add = (context: Context, look?: Look) => addOnce(context, instance, device, instance.pid, look);
+    const add = (context: Context, look?: Look) => addOnce(context, instance, device, this.#rootOf(instance), look);
     await this.#change(instance, add, this.#looks.get(instance), signal);
   }
 
@@ -122,6 +122,11 @@ export class LxdRuntime implements Runtime, Disposable {
     return (await this.#all(signal)).filter(instance => device in instance.devices);
   }
 
+  /** Where its files are seen from here: of a stopped one only if its root file system is ours. */
+  #rootOf({ pid, rootPath }: Instance): string | undefined {
+    return pid === undefined ? rootPath : `${this.#host.proc}/${pid}/root`;
+  }
+
   async #live(found: LxdInstance, signal?: AbortSignal) {
     if (!found.running) return undefined;
     const pid = await this.#initPid(found, signal);
@@ -149,7 +154,7 @@ export class LxdRuntime implements Runtime, Disposable {
   ): Promise<void> {
     const key = `${place.project}/${place.name}`;
     const before = this.#changing.get(key) ?? Promise.resolve();
-    const context = { client: this.client, proc: this.#host.proc, signal };
+    const context = { client: this.client, signal };
     let look = this.#changing.has(key) ? undefined : seen;
     const attempt = async () => {
       const once = look;
