@@ -4,6 +4,8 @@ import { parse, type Read, refuse } from './info-shape.ts';
 const portal = z.string().regex(/^(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, 'ADDRESS:PORT is accepted');
 const iqn = z.string().regex(/^(?:iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,220}$/, 'an iSCSI name is accepted');
 const lun = z.coerce.number().int().min(0).max(16_383);
+/** As iscsid reads it from a line of a file. */
+const word = z.string().max(255).regex(/^\S*$/, 'no blanks are accepted');
 const iscsi = z.object({
   target_portal: portal.nullish(),
   target_iqn: iqn.nullish(),
@@ -12,8 +14,8 @@ const iscsi = z.object({
   target_iqns: z.array(iqn).max(64).nullish(),
   target_luns: z.array(lun).max(64).nullish(),
   auth_method: z.string().nullish(),
-  auth_username: z.string().max(255).nullish(),
-  auth_password: z.string().max(255).nullish(),
+  auth_username: word.nullish(),
+  auth_password: word.nullish(),
 });
 
 /** All paths as `PORTAL IQN LUN`, the first being the main one. CHAP's secret goes its own way. */

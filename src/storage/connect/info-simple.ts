@@ -55,7 +55,7 @@ function nfsOptions(text: string): string {
   throw refuse('options', 'mount options such as "-o vers=4.1,hard" are accepted');
 }
 
-const rbdName = z.string().regex(/^[A-Za-z0-9._-]+(?:\/[A-Za-z0-9._-]+){1,2}$/, 'POOL/IMAGE is accepted');
+const rbdName = z.string().regex(/^\w[\w.-]*(?:\/\w[\w.-]*){1,2}$/, 'POOL/IMAGE is accepted');
 const word = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, 'a plain name is accepted');
 const rbd = z.object({
   name: rbdName,

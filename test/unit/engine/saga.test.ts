@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { AttachCommand, Command, SpawnCommand } from '../../../src/engine/model.ts';
+import type { AttachCommand, Command, Connection, SpawnCommand, StepName } from '../../../src/engine/model.ts';
 import type { WrapStep } from '../../../src/engine/saga.ts';
+import { Secrets } from '../../../src/engine/secrets.ts';
 import { isError } from '../../../src/errors.ts';
 import { changeStep, doTwice, failAfter, failBefore, Injected, undoTwice } from '../../rig/faults.ts';
 import { makeRig, type Rig } from './fakes.ts';
@@ -14,7 +15,17 @@ const ATTACH: AttachCommand = {
   readOnly: false,
 };
 const SPAWN: SpawnCommand = { action: 'spawn', instance: { ref: 'c9' }, template: 'web' };
+const VOLUME: Connection = {
+  type: 'nfs',
+  volumeId: '11111111-aaaa-bbbb-cccc-222222222222',
+  name: '/mnt/shares/volume-1',
+  kind: 'file',
+  readOnly: false,
+  facts: { share: 'filer:/export' },
+};
+const CONNECT: AttachCommand = { ...ATTACH, source: { kind: 'connection', connection: VOLUME } };
 const STEPS = ['snapshot', 'device', 'mount', 'handoff'] as const;
+const CONNECTION_STEPS = ['connect', 'device', 'mount', 'handoff'] as const;
 const never = new AbortController().signal;
 
 function rigWith(wrapStep?: WrapStep): Rig {
@@ -29,12 +40,13 @@ function assertNothing(rig: Rig): void {
   assert.deepEqual(rig.store.allocations(), []);
 }
 
-for (const [name, command] of [
-  ['attach', ATTACH],
-  ['spawn', SPAWN],
-] as const satisfies readonly (readonly [string, Command])[]) {
+for (const [name, command, steps] of [
+  ['attach', ATTACH, STEPS],
+  ['attach of a connection', CONNECT, CONNECTION_STEPS],
+  ['spawn', SPAWN, STEPS],
+] as const satisfies readonly (readonly [string, Command, readonly StepName[]])[]) {
   describe(`the saga of ${name}`, () => {
-    for (const step of STEPS) {
+    for (const step of steps) {
       test(`leaves nothing when it fails before "${step}"`, async () => {
         using rig = rigWith(failBefore(step));
         await assert.rejects(rig.engine.execute(command, never), /before/);
@@ -134,4 +146,49 @@ test('a step is journaled before it begins', async () => {
   using _ = rig;
   await rig.engine.execute(ATTACH, never);
   assert.deepEqual(seen, STEPS);
+});
+
+test('a volume that is to be connected is let go by a detach, and connected again after a reboot', async () => {
+  using rig = rigWith();
+  await rig.engine.execute({ ...CONNECT, secrets: new Secrets({ chapPassword: 'geheim' }) }, never);
+  const [attached] = rig.store.list();
+  assert.equal(attached?.plan.volumeId, VOLUME.volumeId);
+  assert.equal(attached?.plan.image.path, VOLUME.name);
+  assert.doesNotMatch(JSON.stringify(rig.store.list()), /geheim/);
+  rig.host.mounts.clear();
+  rig.host.connected.clear();
+
+  const { attachments } = await rig.engine.recover({ dryRun: false, signal: never });
+
+  assert.deepEqual(
+    attachments.map(a => a.did),
+    ['mounted again'],
+  );
+  assert.deepEqual([...rig.host.connected], [VOLUME.name]);
+  await rig.engine.execute(
+    { action: 'detach', instance: { ref: 'c1' }, volumeId: VOLUME.volumeId, lazy: false },
+    never,
+  );
+  assertNothing(rig);
+});
+
+test('one volume is connected for one attachment: a second one is refused, and the first one keeps it', async () => {
+  using rig = rigWith();
+  await rig.engine.execute(CONNECT, never);
+
+  await assert.rejects(rig.engine.execute({ ...CONNECT, target: '/mnt/other' }, never), e =>
+    isError(e, 'SV_VOLUME_IN_USE'),
+  );
+
+  assert.deepEqual([...rig.host.connected], [VOLUME.name]);
+});
+
+test('a volume that the service gives for reading only is attached read-only', async () => {
+  using rig = rigWith();
+  const readOnly = { ...CONNECT, source: { kind: 'connection', connection: { ...VOLUME, readOnly: true } } } as const;
+  const { attachments } = await rig.engine.execute(readOnly, never);
+  assert.equal(attachments[0]?.plan.readOnly, true);
+
+  const again = await rig.engine.execute(readOnly, never);
+  assert.equal(again.changed, false);
 });
