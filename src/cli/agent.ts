@@ -57,7 +57,11 @@ function retryUnfinished(host: Host, log: Log, signal: AbortSignal): Disposable 
 const RETRY_MS = 30_000;
 
 async function recoverNow(host: Host, log: Log, signal: AbortSignal): Promise<void> {
-  const { attachments, leftovers } = await host.engine.recover({ dryRun: false, signal });
+  const { attachments, tasks, leftovers } = await host.engine.recover({ dryRun: false, signal });
+  for (const { task, did, error, ...facts } of tasks) {
+    if (error) log.warn(`recover: ${task}: ${error.message}`, facts);
+    else log.info(`recover: ${task} ${did}`, facts);
+  }
   for (const { attachment, instance, target, was, did, error } of attachments) {
     const facts = { instance, attachment, target, was };
     if (error) log.warn(`recover left it: ${error.message}`, facts);

@@ -13,8 +13,10 @@ import { ShiftvolError } from '../errors.ts';
 import { intersect } from '../idmap/range.ts';
 import { KernelMounter } from '../mount/mounter.ts';
 import { makeConnections } from '../storage/connect/connections.ts';
+import { freezer } from '../storage/freezer.ts';
 import { ensurePool } from '../storage/pool.ts';
 import { reflinkBackend } from '../storage/reflink.ts';
+import { savedImages } from '../storage/saved.ts';
 import { Store } from '../store/journal.ts';
 import { LOCK_TIMEOUT_MS } from './engine-client.ts';
 
@@ -60,6 +62,8 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     journal: store,
     backend: reflinkBackend({ poolDir }),
     connections: makeConnections({ runDir }),
+    saved: savedImages({ poolDir }),
+    freezer: freezer(),
     mounter,
     runtimes,
     allocator,

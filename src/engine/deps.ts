@@ -1,5 +1,5 @@
 import type { Allocator } from './allocator.ts';
-import type { Backend, Connections, Journal, Mounter, Runtime } from './ports.ts';
+import type { Backend, Connections, Freezer, Journal, Mounter, Runtime, SavedImages } from './ports.ts';
 import type { WrapStep } from './saga.ts';
 
 /** All that the engine works with. */
@@ -13,6 +13,8 @@ export type EngineDeps = {
   readonly journal: Journal;
   readonly backend: Backend;
   readonly connections: Connections;
+  readonly saved: SavedImages;
+  readonly freezer: Freezer;
   readonly mounter: Mounter;
   readonly runtimes: readonly Runtime[];
   readonly allocator: Allocator;

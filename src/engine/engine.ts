@@ -3,6 +3,7 @@ import { build, releasedWith } from './attach.ts';
 import type { EngineDeps } from './deps.ts';
 import { type Taken, takeAway } from './detach.ts';
 import { EventMaker } from './events.ts';
+import { extend, findToExtend } from './extend.ts';
 import {
   type AttachCommand,
   type Attachment,
@@ -10,6 +11,7 @@ import {
   type Command,
   type DestroyCommand,
   type DetachCommand,
+  type ExtendCommand,
   type InstanceKey,
   type InstanceRef,
   isSettled,
@@ -28,7 +30,9 @@ import { type Recovered, recover, recoverOne } from './recover.ts';
 import { attachmentNotFound, idsInUse, rootInUse, unfinished } from './refuse.ts';
 import { Requests } from './requests.ts';
 import { type Resolved, resolve } from './resolve.ts';
+import { Snapshots } from './snapshots.ts';
 import { makeSteps, type Steps } from './steps.ts';
+import { Tasks } from './tasks.ts';
 
 type Ended = {
   readonly changed: boolean;
@@ -49,12 +53,17 @@ export class Engine {
   readonly #arrivals = new KeyedQueue(Number.POSITIVE_INFINITY);
   readonly #instances: KeyedQueue;
   readonly #requests: Requests;
+  readonly #tasks: Tasks;
+  /** Saved copies of what is attached; and freezing it for somebody else's. */
+  readonly snapshots: Snapshots;
 
   constructor(deps: EngineDeps) {
     this.#deps = deps;
     this.#steps = makeSteps(deps);
     this.#instances = new KeyedQueue(deps.parallel);
     this.#requests = new Requests(deps.journal);
+    this.#tasks = new Tasks(deps, this.#steps);
+    this.snapshots = new Snapshots(deps, this.#tasks, (key, work) => this.#instances.run(key, work));
   }
 
   /**
@@ -109,7 +118,8 @@ export class Engine {
 
   /** Ends what a crash left open, and says what it did. With `dryRun` what it would do. */
   async recover(options: { dryRun: boolean; signal: AbortSignal }): Promise<Recovered> {
-    const found = await recover(this.#deps, this.#steps, options, (key, work) => this.#instances.run(key, work));
+    const inOrder = <T>(key: InstanceKey, work: () => Promise<T>) => this.#instances.run(key, work);
+    const found = await recover(this.#deps, this.#steps, this.#tasks, options, inOrder);
     await this.#deps.journal.flushed();
     return found;
   }
@@ -151,6 +161,8 @@ export class Engine {
   }
 
   async #do(command: Command, run: Run): Promise<Ended> {
+    await this.#tasks.settle(run.resolved.key, run.signal);
+    if (command.action !== 'attach' && command.action !== 'spawn') this.snapshots.requireMoving(run.resolved.key);
     switch (command.action) {
       case 'attach':
         return await this.#attach(command, run);
@@ -160,6 +172,8 @@ export class Engine {
         return await this.#detach(command, run);
       case 'destroy':
         return await this.#destroy(command, run);
+      case 'extend':
+        return await this.#extend(command, run);
       default:
         return command satisfies never;
     }
@@ -257,6 +271,23 @@ export class Engine {
       attachments: this.#deps.journal.list(key).filter(a => mine.some(m => m.plan.id === a.plan.id)),
       steps,
     };
+  }
+
+  async #extend(command: ExtendCommand, run: Run): Promise<Ended> {
+    const found = findToExtend(this.#deps, command, run.resolved.key);
+    const { id } = found.plan;
+    const { changed, timings } = await extend(
+      this.#deps,
+      found,
+      command.sizeBytes,
+      () => ({ ...this.#requests.open(command), events: [run.events.start(id)] }),
+      end => ({
+        events: [run.events.end(id, end.timings)],
+        ...this.#requests.done(command, run.events, end.timings, id),
+      }),
+      run.signal,
+    );
+    return { changed, attachments: this.#found(id), steps: timings };
   }
 
   async #takeAway(

@@ -102,7 +102,14 @@ export function rootSource(command: SpawnCommand): Source {
 
 /** Lets go of all that this host made for an instance: detaches, removes snapshots, releases the range. */
 export type DestroyCommand = Asked & { readonly action: 'destroy'; readonly target?: string; readonly lazy: boolean };
-export type Command = AttachCommand | DetachCommand | SpawnCommand | DestroyCommand;
+/** Makes what is attached larger, while it is in use: an image to `sizeBytes`; a block device is as large as it is. */
+export type ExtendCommand = Asked & {
+  readonly action: 'extend';
+  readonly target?: string;
+  readonly volumeId?: string;
+  readonly sizeBytes?: number;
+};
+export type Command = AttachCommand | DetachCommand | SpawnCommand | DestroyCommand | ExtendCommand;
 export type Action = Command['action'];
 
 export const STEPS = ['reserve', 'connect', 'snapshot', 'device', 'mount', 'handoff'] as const;
@@ -167,6 +174,22 @@ export type Attachment = {
 export function isSettled({ status: { state } }: Attachment): boolean {
   return state === 'attached' || state === 'detached';
 }
+
+/**
+ * Work that leaves an attachment as it is, noted before it begins: `recover` ends what a crash leaves of it. `frozen`: where mounts may
+ * stand still. `restore`: with `replaced` the image is the new one already.
+ */
+export type Task = { readonly id: string; readonly instance: InstanceKey } & (
+  | { readonly kind: 'extend'; readonly attachment: AttachmentId; readonly sizeBytes?: number }
+  | {
+      readonly kind: 'snapshot';
+      readonly attachment: AttachmentId;
+      readonly name: string;
+      readonly frozen: readonly string[];
+    }
+  | { readonly kind: 'freeze'; readonly frozen: readonly string[] }
+  | { readonly kind: 'restore'; readonly attachment: AttachmentId; readonly name: string; readonly replaced: boolean }
+);
 
 /** What a step took, in milliseconds. */
 export type StepTiming = { readonly step: string; readonly ms: number };

@@ -1,5 +1,6 @@
 /** The interfaces that the engine needs. It owns them; back ends, mounts, runtimes and the journal satisfy them. */
 
+import type { Readable } from 'node:stream';
 import type { ErrorReport } from '../errors.ts';
 import type { Idmap, IdRange } from '../idmap/idmap.ts';
 import type {
@@ -15,6 +16,7 @@ import type {
   Outcome,
   Plan,
   StepName,
+  Task,
 } from './model.ts';
 import type { Secrets } from './secrets.ts';
 
@@ -53,6 +55,60 @@ export interface Backend {
   removeSnapshot(name: string): Promise<void>;
   /** Names of all snapshots there are, for recover. */
   listSnapshots(): Promise<readonly string[]>;
+}
+
+/** A copy of an attachment's image at one moment, kept under a name whatever becomes of the attachment. */
+export type SavedImage = {
+  readonly attachment: AttachmentId;
+  readonly name: string;
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly createdAt: string;
+};
+/** `exclusiveBytes`: what its removal gives back. */
+export type SavedImageWithUse = SavedImage & { readonly exclusiveBytes: number; readonly sharedBytes: number };
+
+/** Where saved snapshots lie. Every method may be called again at any time, also after a crash in the middle of the last call. */
+export interface SavedImages {
+  /** @throws SV_USAGE: not a name */
+  find(of: AttachmentId, name: string): SavedImage | undefined;
+  /** All, or those of one attachment. */
+  list(of?: AttachmentId): Promise<readonly SavedImageWithUse[]>;
+  /** Clones the image as it is now, without reading it. Has no name yet. @throws SV_NO_SPACE; SV_IMAGE_REFUSED: it shares no blocks with the pool */
+  clone(image: string, of: AttachmentId, name: string): Promise<{ readonly path: string; readonly sizeBytes: number }>;
+  /** The clone is good: gives it its name, and has it on the disk. */
+  keep(of: AttachmentId, name: string): Promise<void>;
+  /** Removes a clone that has no name. "Not there" is success. */
+  discard(of: AttachmentId, name: string): Promise<void>;
+  /** "Not there" is success. */
+  remove(of: AttachmentId, name: string): Promise<void>;
+  /** Puts a clone of the snapshot into the place of the image, in one step. The caller has made sure that no device uses the image. */
+  restore(of: AttachmentId, name: string, image: string): Promise<void>;
+  /** Takes away what an interrupted `restore` left beside the image. */
+  discardRestore(of: AttachmentId, image: string): Promise<void>;
+  /** The bytes of a file; its holes cost nothing to read. */
+  read(path: string, signal?: AbortSignal): Readable;
+}
+
+/** Stops all writing to mounted file systems for a moment. */
+export interface Freezer {
+  /**
+   * Writes out what is dirty and freezes. Whatever becomes of this process, all is thawed at the deadline at the latest, by another one;
+   * only if both are killed it is left to `thaw`.
+   * @throws SV_TIMEOUT: writing out takes too much of the deadline; SV_BUSY: somebody else has frozen it
+   */
+  freeze(paths: readonly string[], options: { deadlineMs: number; signal?: AbortSignal }): Promise<Frozen>;
+  /** What a crash has left. Not frozen, or not mounted, is success, and false. */
+  thaw(path: string): Promise<boolean>;
+}
+
+/** Disposing thaws. */
+export interface Frozen extends AsyncDisposable {
+  readonly isFrozen: boolean;
+  /** Resolves when nothing is frozen any more, whatever the reason. */
+  readonly ended: Promise<void>;
+  /** @throws SV_TIMEOUT: it was thawed before, at the deadline; SV_INTERNAL: the guard was killed. What was copied meanwhile may be torn */
+  thaw(): Promise<{ readonly frozenMs: number }>;
 }
 
 /** A block device that stays alive until it is disposed of or mounted; the mount then keeps it. */
@@ -106,6 +162,9 @@ export type MountSpec = {
 
 export type Mounted = { readonly path: string; readonly devno: string; readonly mountId: bigint };
 
+/** `sizeBytes`: of the device, which the file system fills now. */
+export type Grown = { readonly sizeBytes: number; readonly changed: boolean };
+
 export type Holder = { readonly pid: number; readonly comm: string; readonly how: string };
 
 /** Mounts with a map. Every mount of shiftvol passes through `mount`, which has the one guard. */
@@ -122,9 +181,9 @@ export interface Mounter {
   mount(device: BlockDevice, spec: MountSpec, signal?: AbortSignal): Promise<Mounted>;
   /**
    * Makes the file system at `path` as large as its device, while it is in use: all who see it see its size at once. As large already is
-   * success. Returns bytes of the device. @throws SV_GROW with the kernel's reason: by its format it cannot become so large
+   * success. @throws SV_GROW with the kernel's reason: by its format it cannot become so large
    */
-  grow(path: string, fsType: FsType): Promise<{ readonly sizeBytes: number }>;
+  grow(path: string, fsType: FsType): Promise<Grown>;
   /** Makes an image, and the loop device of it, larger while it is in use; never smaller. A block device is as large as it is. Returns bytes. */
   enlarge(image: ImageRef, sizeBytes: number): Promise<number>;
   /** Bytes of an image or device. @throws SV_VOLUME_NOT_FOUND */
@@ -243,6 +302,12 @@ export interface Journal {
   settle(id: AttachmentId, status: AttachmentState, also: Also): void;
   /** The attachment is gone. */
   remove(id: AttachmentId, also: Also): void;
+  /** Tasks that have begun and not ended: of all instances, or of one. */
+  tasks(instance?: InstanceKey): readonly Task[];
+  /** Writes the intent of a task, or what it has come to. */
+  noteTask(task: Task, also: Also): void;
+  /** The task has ended, well or undone. */
+  endTask(id: Task['id'], also: Also): void;
   request(id: string): RequestRecord | undefined;
   /** For outcomes that change no attachment. */
   record(also: Also): void;

@@ -1,4 +1,5 @@
 import type { EngineDeps } from './deps.ts';
+import { findToExtend } from './extend.ts';
 import { type Attachment, type Command, isSettled, type Plan } from './model.ts';
 import { mapOfAllocation, planSpawn } from './plan.ts';
 import { findToDestroy, findToDetach, prepareAttach, prepareSpawn, type Settle } from './prepare.ts';
@@ -35,9 +36,21 @@ export async function preview(deps: EngineDeps, command: Command, signal: AbortS
       return previewRemoval('detach', [findToDetach(deps, command, resolved.key)], command.lazy);
     case 'destroy':
       return previewRemoval('destroy', findToDestroy(deps, command, resolved.key), command.lazy);
+    case 'extend': {
+      const { plan } = findToExtend(deps, command, resolved.key);
+      return { dryRun: true, action: 'extend', changed: true, steps: growingSteps(plan, command.sizeBytes) };
+    }
     default:
       return command satisfies never;
   }
+}
+
+function growingSteps({ image, mountPath }: Plan, sizeBytes: number | undefined): readonly PreviewStep[] {
+  const object = `${image.path}${sizeBytes === undefined ? '' : ` to ${sizeBytes}`}`;
+  return [
+    ...(image.kind === 'file' ? [{ step: 'enlarge', call: 'ftruncate+ioctl(LOOP_SET_CAPACITY)', object }] : []),
+    { step: 'grow', call: 'ioctl(EXT4_IOC_RESIZE_FS, XFS_IOC_FSGROWFSDATA or BTRFS_IOC_RESIZE)', object: mountPath },
+  ];
 }
 
 /** A dry run does not end what is unfinished. */

@@ -7,6 +7,7 @@ import { DEVICE_PREFIX } from './plan.ts';
 import type { Instance, Runtime } from './ports.ts';
 import { resolve } from './resolve.ts';
 import type { Steps } from './steps.ts';
+import type { TaskRecovery, Tasks } from './tasks.ts';
 
 /** `finished`: rolled forward; `undone`: rolled back; `mounted again`: after a reboot; `left`: something stands in the way. */
 export type Recovery = {
@@ -30,6 +31,7 @@ export function leftoverText({ kind, what }: Leftover): string {
 
 export type Recovered = {
   readonly dryRun: boolean;
+  readonly tasks: readonly TaskRecovery[];
   readonly attachments: readonly Recovery[];
   readonly leftovers: readonly Leftover[];
 };
@@ -43,16 +45,19 @@ type InOrder = <T>(key: InstanceKey, work: () => Promise<T>) => Promise<T>;
 export async function recover(
   deps: EngineDeps,
   steps: Steps,
+  tasks: Tasks,
   { dryRun, signal }: { dryRun: boolean; signal: AbortSignal },
   inOrder: InOrder,
 ): Promise<Recovered> {
+  if (!dryRun) await tasks.thawAll();
   const found: Recovery[] = [];
   for (const { plan } of deps.journal.list()) {
     const one = await inOrder(plan.instance, () => check(deps, steps, plan.id, dryRun, signal));
     if (one) found.push(one);
   }
+  const ended = await tasks.recover(dryRun, signal, inOrder);
   const leftovers = await findLeftovers(deps, signal);
-  return { dryRun, attachments: found, leftovers };
+  return { dryRun, tasks: ended, attachments: found, leftovers };
 }
 
 async function check(
@@ -135,7 +140,7 @@ async function isComplete(deps: EngineDeps, plan: Plan, signal: AbortSignal): Pr
  * Connection, device and mount are done again: after a reboot they are made anew, else that changes nothing and tells what the journal must know.
  * The runtime is not asked: its configuration has the device, and it must find the mount there when it starts the instance.
  */
-async function mountAgain(deps: EngineDeps, steps: Steps, plan: Plan, signal: AbortSignal): Promise<void> {
+export async function mountAgain(deps: EngineDeps, steps: Steps, plan: Plan, signal: AbortSignal): Promise<void> {
   const ready = plan.source.kind === 'connection' ? await steps.connect.do({ plan }, signal) : { plan };
   const opened = await steps.device.do(ready, signal);
   await using device = opened.device;

@@ -104,6 +104,8 @@ function bind(action: Action, event: ActingEvent, happening: Happening, bindings
     case 'detach':
       // Whatever is bound now: it may have been attached under another configuration.
       return command({ action, ...asked, ...volume(happening), lazy: false });
+    case 'extend':
+      return command({ action, ...asked, ...volume(happening) });
     case 'destroy':
       return command({ action, ...asked, lazy: false });
     default:

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { Engine } from '../engine/engine.ts';
 import { CONNECTION_TYPES, type Command, type InstanceRef, type Outcome } from '../engine/model.ts';
 import { Secrets } from '../engine/secrets.ts';
+import type { Place } from '../engine/snapshots.ts';
 import { ShiftvolError } from '../errors.ts';
 import { withSteps } from './recover-plan.ts';
 import { listView, viewOf } from './view.ts';
@@ -56,8 +57,17 @@ const command = z.discriminatedUnion('action', [
     lazy: z.boolean(),
   }),
   z.strictObject({ ...asked, action: z.literal('spawn'), template: name, sizeBytes: count.optional() }),
+  z.strictObject({
+    ...asked,
+    action: z.literal('extend'),
+    target: path.optional(),
+    volumeId: name.optional(),
+    sizeBytes: count.optional(),
+  }),
   z.strictObject({ ...asked, action: z.literal('destroy'), target: path.optional(), lazy: z.boolean() }),
 ]);
+/** An attachment: its id, or its instance and target. */
+const place = { instance, target: path.optional() };
 const dryRun = z.boolean().default(false);
 /** Commands about one instance as such name it flat. */
 const named = { instance: name, project: name.optional() };
@@ -74,6 +84,11 @@ export const apiRequest = z.discriminatedUnion('command', [
     start: count.optional(),
     dryRun,
   }),
+  z.strictObject({ command: z.literal('snapshot.create'), ...place, name, deadlineMs: count.optional() }),
+  z.strictObject({ command: z.literal('snapshot.list'), place: z.strictObject(place).optional() }),
+  z.strictObject({ command: z.literal('snapshot.find'), ...place, name }),
+  z.strictObject({ command: z.literal('snapshot.restore'), ...place, name }),
+  z.strictObject({ command: z.literal('snapshot.remove'), ...place, name }),
   z.strictObject({ command: z.literal('idmap.list') }),
   z.strictObject({ command: z.literal('idmap.release'), ...named, dryRun }),
 ]);
@@ -112,6 +127,19 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
       const found = await engine.recover({ dryRun: request.dryRun, signal });
       return request.dryRun ? withSteps(found, engine.list()) : found;
     }
+    case 'snapshot.create':
+      return await engine.snapshots.create(placeOf(request), request.name, {
+        signal,
+        ...(request.deadlineMs !== undefined && { deadlineMs: request.deadlineMs }),
+      });
+    case 'snapshot.list':
+      return await engine.snapshots.list(request.place && placeOf(request.place), signal);
+    case 'snapshot.find':
+      return await engine.snapshots.find(placeOf(request), request.name, signal);
+    case 'snapshot.restore':
+      return await engine.snapshots.restore(placeOf(request), request.name, signal);
+    case 'snapshot.remove':
+      return await engine.snapshots.remove(placeOf(request), request.name, signal);
     case 'idmap.alloc':
       return await engine.reserveIds(
         refOf(request),
@@ -145,6 +173,12 @@ function requireAnswerTo(body: Command, { action, attachments }: Outcome): void 
     `Cannot use the request id ${JSON.stringify(body.requestId)} again: it was given to another request, ${action}${other ? ` at ${other.plan.target}` : ''}`,
     { field: 'requestId', remedy: 'give each request an id of its own' },
   );
+}
+
+type AskedPlace = { instance: { ref: string; project?: string | undefined }; target?: string | undefined };
+
+function placeOf({ instance, target }: AskedPlace): Place {
+  return { instance: clean(instance), ...(target !== undefined && { target }) };
 }
 
 function refOf({ instance: ref, project }: { instance: string; project?: string | undefined }): InstanceRef {

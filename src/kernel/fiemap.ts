@@ -4,6 +4,7 @@ const FS_IOC_FIEMAP = 0xc020660b;
 const FLAG_SYNC = 1;
 const EXTENT_LAST = 0x1;
 const EXTENT_UNWRITTEN = 0x800;
+const EXTENT_SHARED = 0x2000;
 const HEADER = 32;
 const RECORD = 56;
 const RECORDS = 512;
@@ -14,6 +15,8 @@ export type FileExtent = {
   readonly count: number;
   readonly physical: number;
   readonly unwritten: boolean;
+  /** Another file has it too. */
+  readonly shared: boolean;
 };
 
 const ioctl = bind(NR.ioctl, 'int', 'ulong', 'void *');
@@ -46,6 +49,7 @@ export function* fileExtents(fd: number, object: string): Generator<FileExtent> 
         count: Number(length),
         physical: Number(buffer.readBigUInt64LE(at + 8)),
         unwritten: (flags & EXTENT_UNWRITTEN) !== 0,
+        shared: (flags & EXTENT_SHARED) !== 0,
       };
       if ((flags & EXTENT_LAST) !== 0) return;
     }

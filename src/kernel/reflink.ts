@@ -1,7 +1,8 @@
-import { bind, check, descriptorArgument, NR } from './libc.ts';
+import { bind, bindAsync, check, descriptorArgument, NR } from './libc.ts';
 
 const FICLONE = 0x40049409;
 const ioctl = bind(NR.ioctl, 'int', 'ulong', 'long');
+const ioctlAsync = bindAsync('FICLONE', NR.ioctl, 'int', 'ulong', 'long');
 
 /**
  * Makes `to` share all data of `from`; what it held before is replaced. Costs by the source's extents, not by its size. Borrows both:
@@ -11,4 +12,9 @@ const ioctl = bind(NR.ioctl, 'int', 'ulong', 'long');
  */
 export function ficlone(to: number, from: number, object: string): void {
   check('FICLONE', ioctl(descriptorArgument(to), FICLONE, descriptorArgument(from)), object);
+}
+
+/** `ficlone` on libuv's pool: an image that has been written to may have very many extents. */
+export async function ficloneAsync(to: number, from: number, object: string): Promise<void> {
+  await ioctlAsync(object, descriptorArgument(to), FICLONE, descriptorArgument(from));
 }

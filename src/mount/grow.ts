@@ -2,7 +2,7 @@
 import { constants, fstatSync, ftruncateSync, readFileSync, readSync, statfsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { FsType } from '../engine/model.ts';
-import type { ImageRef } from '../engine/ports.ts';
+import type { Grown, ImageRef } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
 import { hasCapability } from '../kernel/capability.ts';
 import { isErrno, isNodeErrno, type KernelError } from '../kernel/errno.ts';
@@ -23,14 +23,15 @@ const SECTOR_BYTES = 512;
 /**
  * Makes the file system that is mounted at `path` as large as its device, while it is in use. As large already is success, and costs a
  * few microseconds.
- * @returns bytes of the device
- * @throws SV_GROW with the kernel's own words
+ * @returns bytes of the device, and whether the file system became larger
+ * @throws SV_GROW with the kernel's own words; SV_HOST: a capability is missing
  */
-export async function grow(deps: Deps, path: string, fsType: FsType): Promise<{ readonly sizeBytes: number }> {
+export async function grow(deps: Deps, path: string, fsType: FsType): Promise<Grown> {
   const device = deviceOf(deps, path);
   const sizeBytes = deviceBytes(deps.sysRoot, device.devno);
   using directory = open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   using loan = deps.logs.borrow();
+  const before = statfsSync(path).blocks;
   try {
     await GROW[fsType](directory.fd, { sizeBytes, device: device.path }, path);
   } catch (error) {
@@ -47,7 +48,7 @@ export async function grow(deps: Deps, path: string, fsType: FsType): Promise<{ 
     const words = loan.log.linesAbout(basename(device.path)).filter(line => !NOISE.test(line));
     throw refused(error, { path, fsType, sizeBytes }, words);
   }
-  return { sizeBytes };
+  return { sizeBytes, changed: statfsSync(path).blocks !== before };
 }
 const NOISE = /detected capacity change/;
 

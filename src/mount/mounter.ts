@@ -1,5 +1,5 @@
 import type { FsType } from '../engine/model.ts';
-import type { BlockDevice, ImageRef, Mounted, Mounter, MountSpec, OpenOptions } from '../engine/ports.ts';
+import type { BlockDevice, Grown, ImageRef, Mounted, Mounter, MountSpec, OpenOptions } from '../engine/ports.ts';
 import { KernelLogs } from '../kernel/kmsg.ts';
 import { statxIfThere } from '../kernel/statx.ts';
 import { enlarge, grow, sizeOf } from './grow.ts';
@@ -60,7 +60,7 @@ export class KernelMounter implements Mounter, AsyncDisposable {
     return mounted;
   }
 
-  async grow(path: string, fsType: FsType): Promise<{ readonly sizeBytes: number }> {
+  async grow(path: string, fsType: FsType): Promise<Grown> {
     return await grow(this.#deps, path, fsType);
   }
 

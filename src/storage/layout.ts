@@ -6,7 +6,7 @@ const NAME = /^[a-z0-9_-][a-z0-9._-]{0,63}$/;
 const ACCEPTED = 'accepted are 1 to 64 of a-z, 0-9, ".", "_" and "-", not beginning with "."';
 
 /**
- * `templates/NAME/{image,template.json}` and `snapshots/TEMPLATE/ID`. A template's snapshots have a directory of their own, so that
+ * `templates/NAME/{image,template.json}`, `snapshots/TEMPLATE/ID` and `saved/ATTACHMENT/NAME`. A template's snapshots have a directory of their own, so that
  * "is it in use?" is one rmdir(2). Names that begin with a dot are never templates: the lock and what is being made or removed.
  */
 export type Layout = {
@@ -19,11 +19,18 @@ export type Layout = {
   metadata(name: string): string;
   snapshotDir(template: string): string;
   snapshot(name: string): string;
+  /** Saved snapshots of attachments. */
+  readonly saved: string;
+  savedDir(attachment: string): string;
+  savedImage(attachment: string, name: string): string;
+  /** One that is being made. */
+  unnamedImage(attachment: string, name: string): string;
 };
 
 export function layout(poolDir: string): Layout {
   const templates = join(poolDir, 'templates');
   const snapshots = join(poolDir, 'snapshots');
+  const saved = join(poolDir, 'saved');
   return {
     poolDir,
     templates,
@@ -34,6 +41,10 @@ export function layout(poolDir: string): Layout {
     metadata: name => join(templates, templateName(name), 'template.json'),
     snapshotDir: template => join(snapshots, templateName(template)),
     snapshot: name => join(snapshots, ...snapshotParts(name)),
+    saved,
+    savedDir: attachment => join(saved, attachment),
+    savedImage: (attachment, name) => join(saved, attachment, savedName(name)),
+    unnamedImage: (attachment, name) => join(saved, attachment, `.new-${savedName(name)}`),
   };
 }
 
@@ -42,6 +53,15 @@ export function templateName(name: string): string {
   if (!NAME.test(name))
     throw new ShiftvolError('SV_USAGE', `Cannot use the template name ${JSON.stringify(name)}: ${ACCEPTED}`, {
       field: 'template',
+    });
+  return name;
+}
+
+/** The name of a saved snapshot, if it is one. @throws SV_USAGE */
+export function savedName(name: string): string {
+  if (!NAME.test(name))
+    throw new ShiftvolError('SV_USAGE', `Cannot use the snapshot name ${JSON.stringify(name)}: ${ACCEPTED}`, {
+      field: 'name',
     });
   return name;
 }

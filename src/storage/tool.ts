@@ -22,6 +22,9 @@ export type ToolResult = { readonly status: number; readonly stdout: string; rea
 
 /** A program that runs. `done` settles when it has ended and its output is read; on abort it is killed first. */
 export type RunningTool = {
+  readonly pid: number | undefined;
+  /** SIGKILL. */
+  kill(): void;
   readonly stdin: Writable | null;
   readonly stdout: Readable | null;
   readonly done: Promise<ToolResult>;
@@ -60,7 +63,7 @@ export function startTool(file: string, args: readonly string[], options: ToolOp
   // Whoever pipes learns of a failure from `done`; a broken pipe is its consequence and tells nothing more.
   child.stdin?.on('error', () => {});
   done.catch(() => {});
-  return { stdin: child.stdin, stdout: child.stdout, done };
+  return { pid: child.pid, kill: () => void child.kill('SIGKILL'), stdin: child.stdin, stdout: child.stdout, done };
 }
 
 async function finish(child: ChildProcess, file: string, options: ToolOptions): Promise<ToolResult> {

@@ -19,6 +19,8 @@ const MIGRATIONS = [
      instance TEXT PRIMARY KEY, uid_start INTEGER NOT NULL, gid_start INTEGER NOT NULL, count INTEGER NOT NULL, created_at TEXT NOT NULL
    ) STRICT, WITHOUT ROWID;
    CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL) STRICT;`,
+  `CREATE TABLE task (id TEXT PRIMARY KEY, instance TEXT NOT NULL, task TEXT NOT NULL, at TEXT NOT NULL) STRICT, WITHOUT ROWID;
+   CREATE INDEX task_instance ON task (instance);`,
 ] as const;
 
 export function migrate(db: DatabaseSync, path: string): void {

@@ -91,6 +91,30 @@ export async function sha256Of(path: string, sizeBytes: number, { signal, onProg
   return hash.digest('hex');
 }
 
+/**
+ * The first `sizeBytes` of a file, a mebibyte at a time. Holes are not read, and come as one and the same buffer of zeros: not to be
+ * written to. @throws SV_IMAGE_REFUSED: it is shorter
+ */
+export async function* sparseChunks(
+  fd: Fd,
+  name: string,
+  sizeBytes: number,
+  signal?: AbortSignal,
+): AsyncGenerator<Buffer> {
+  const hasData = chunksWithData(fd, name);
+  for (let at = 0; at < sizeBytes; at += CHUNK) {
+    signal?.throwIfAborted();
+    const wanted = Math.min(CHUNK, sizeBytes - at);
+    if (!hasData(at / CHUNK)) {
+      yield ZEROS.subarray(0, wanted);
+      continue;
+    }
+    const buffer = Buffer.allocUnsafeSlow(wanted);
+    await readAll(fd, buffer, wanted, at, name);
+    yield buffer;
+  }
+}
+
 /** ENOSPC in words; anything else as it is. */
 export function noSpace(error: unknown, path: string): unknown {
   if (!isErrno(error, 'ENOSPC', 'EDQUOT') && !isNodeErrno(error, 'ENOSPC', 'EDQUOT')) return error;

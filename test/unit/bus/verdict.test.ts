@@ -9,6 +9,7 @@ const commands: Readonly<Record<Action, Command>> = {
   attach: { action: 'attach', instance, target: '/mnt', source: { kind: 'file', path: '/a' }, readOnly: false },
   detach: { action: 'detach', instance, volumeId: 'v', lazy: false },
   spawn: { action: 'spawn', instance, template: 't' },
+  extend: { action: 'extend', instance, volumeId: 'v' },
   destroy: { action: 'destroy', instance, lazy: false },
 };
 

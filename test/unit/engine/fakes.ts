@@ -3,19 +3,23 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { Allocator } from '../../../src/engine/allocator.ts';
 import type { EngineDeps } from '../../../src/engine/deps.ts';
 import { Engine } from '../../../src/engine/engine.ts';
-import type { InstanceKey, InstanceRef } from '../../../src/engine/model.ts';
+import type { AttachmentId, InstanceKey, InstanceRef } from '../../../src/engine/model.ts';
 import type {
   Backend,
   BlockDevice,
   Connections,
+  Freezer,
   ImageRef,
   Instance,
   Mounter,
   MountSpec,
   Runtime,
+  SavedImage,
+  SavedImages,
   Template,
 } from '../../../src/engine/ports.ts';
 import type { WrapStep } from '../../../src/engine/saga.ts';
@@ -41,6 +45,11 @@ export class FakeHost {
   readonly snapshots = new Set<string>();
   /** Names of the volumes that are connected. */
   readonly connected = new Set<string>();
+  /** Saved snapshots by attachment and name, and clones without a name yet: whether nobody could write while each was made. */
+  readonly saved = new Map<string, boolean>();
+  readonly clones = new Map<string, boolean>();
+  readonly frozen = new Set<string>();
+  readonly restored: string[] = [];
   /** Mounts that were grown, in their order. */
   readonly grown: string[] = [];
   /** Bytes of images that are not as large as they were made. */
@@ -107,6 +116,71 @@ export class FakeHost {
     };
   }
 
+  savedImages(): SavedImages {
+    const key = (of: string, name: string) => `${of}/${name}`;
+    const image = (of: AttachmentId, name: string): SavedImage | undefined =>
+      this.saved.has(key(of, name))
+        ? {
+            attachment: of,
+            name,
+            path: `/pool/saved/${key(of, name)}`,
+            sizeBytes: 1 << 20,
+            createdAt: TEMPLATE.createdAt,
+          }
+        : undefined;
+    return {
+      find: image,
+      list: async of =>
+        [...this.saved.keys()].flatMap(id => {
+          const [owner = '', name = ''] = id.split('/');
+          const found = of === undefined || of === owner ? image(owner as AttachmentId, name) : undefined;
+          return found ? [{ ...found, exclusiveBytes: 0, sharedBytes: 1 << 20 }] : [];
+        }),
+      clone: async (path, of, name) => {
+        const mounted = [...this.mounts].find(([, m]) => m.image === path);
+        this.clones.set(key(of, name), mounted === undefined || this.frozen.has(mounted[0]));
+        return { path: `/pool/saved/.${key(of, name)}`, sizeBytes: 1 << 20 };
+      },
+      keep: async (of, name) => {
+        this.saved.set(key(of, name), this.clones.get(key(of, name)) ?? false);
+        this.clones.delete(key(of, name));
+      },
+      discard: async (of, name) => void this.clones.delete(key(of, name)),
+      remove: async (of, name) => void this.saved.delete(key(of, name)),
+      restore: async (of, name, path) => {
+        assert.ok(this.saved.has(key(of, name)));
+        assert.ok(![...this.mounts.values()].some(m => m.image === path), 'an image is never replaced under a mount');
+        this.restored.push(`${path} ${name}`);
+      },
+      discardRestore: async () => undefined,
+      read: () => Readable.from(['']),
+    };
+  }
+
+  freezer(): Freezer {
+    return {
+      freeze: async paths => {
+        for (const path of paths) this.frozen.add(path);
+        const { promise: ended, resolve } = Promise.withResolvers<void>();
+        const host = this;
+        const over = async () => {
+          for (const path of paths) host.frozen.delete(path);
+          resolve();
+          return { frozenMs: 1 };
+        };
+        return {
+          get isFrozen() {
+            return paths.every(path => host.frozen.has(path));
+          },
+          ended,
+          thaw: over,
+          [Symbol.asyncDispose]: async () => void (await over()),
+        };
+      },
+      thaw: async path => this.frozen.delete(path),
+    };
+  }
+
   mounter(): Mounter {
     const mountedFrom = (image: ImageRef) => [...this.mounts.values()].find(m => m.image === image.path);
     return {
@@ -128,7 +202,7 @@ export class FakeHost {
       grow: async path => {
         assert.ok(this.mounts.has(path), 'what is not mounted cannot grow');
         this.grown.push(path);
-        return { sizeBytes: 1 << 21 };
+        return { sizeBytes: 1 << 21, changed: true };
       },
       enlarge: async ({ path }, sizeBytes) => {
         this.sizes.set(path, Math.max(sizeBytes, this.sizes.get(path) ?? 1 << 20));
@@ -183,8 +257,10 @@ export class FakeHost {
         mounts: [...this.mounts.keys()],
         devices: [...this.devices.keys()],
         connected: [...this.connected],
+        clones: [...this.clones.keys()],
+        frozen: [...this.frozen],
       },
-      { snapshots: [], mounts: [], devices: [], connected: [] },
+      { snapshots: [], mounts: [], devices: [], connected: [], clones: [], frozen: [] },
     );
   }
 }
@@ -212,6 +288,8 @@ export function makeRig(wrapStep?: WrapStep, poolCount = 10 * 65536): Rig {
       journal: store,
       backend: host.backend(),
       connections: host.connections(),
+      saved: host.savedImages(),
+      freezer: host.freezer(),
       mounter: host.mounter(),
       runtimes,
       allocator,

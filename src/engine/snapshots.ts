@@ -1,0 +1,291 @@
+/** Saved snapshots of what is attached, and mounts that stand still for somebody else's. */
+import type { Readable } from 'node:stream';
+import { ShiftvolError } from '../errors.ts';
+import type { EngineDeps } from './deps.ts';
+import { isAttached } from './extend.ts';
+import type { Attachment, AttachmentId, InstanceKey, InstanceRef, Task } from './model.ts';
+import { attachmentId } from './plan.ts';
+import type { Frozen, SavedImage, SavedImageWithUse } from './ports.ts';
+import { attachmentNotFound, unfinished } from './refuse.ts';
+import { resolve } from './resolve.ts';
+import type { Tasks } from './tasks.ts';
+
+/** Which attachment: its id, or its instance and target. */
+export type Place = { readonly instance: InstanceRef; readonly target?: string };
+export type InOrder = <T>(key: InstanceKey, work: () => Promise<T>) => Promise<T>;
+/** `frozenMs`: how long nobody could write; 0 for what was not mounted. */
+export type Saved = SavedImage & { readonly frozenMs: number; readonly idBase: number };
+export type FreezeOptions = { readonly deadlineMs?: number; readonly signal: AbortSignal };
+/** The bytes of a snapshot that is gone when this is disposed of. */
+export type ImageStream = AsyncDisposable & { readonly stream: Readable; readonly sizeBytes: number };
+
+/** Longest time for which writing may stand still. */
+export const FREEZE_DEADLINE_MS = 5000;
+
+type Held = { readonly frozen: Frozen; readonly task: Task; readonly paths: ReadonlySet<string> };
+type Copy = { readonly path: string; readonly sizeBytes: number; readonly frozenMs: number };
+
+export class Snapshots {
+  readonly #deps: EngineDeps;
+  readonly #tasks: Tasks;
+  readonly #inOrder: InOrder;
+  readonly #held = new Map<InstanceKey, Held>();
+  #exports = 0;
+
+  constructor(deps: EngineDeps, tasks: Tasks, inOrder: InOrder) {
+    this.#deps = deps;
+    this.#tasks = tasks;
+    this.#inOrder = inOrder;
+  }
+
+  /**
+   * Saves what an attachment holds at one moment: all that was synced before, in a state that mounts. While it is in use its file system
+   * is frozen, at most until the deadline.
+   * @throws SV_SNAPSHOT_EXISTS; SV_TIMEOUT: more is written than the deadline allows; SV_IMAGE_REFUSED: not an image in the pool
+   */
+  async create(place: Place, name: string, { deadlineMs, signal }: FreezeOptions): Promise<Saved> {
+    return await this.#with(place, signal, async attachment => {
+      const { plan } = attachment;
+      const { saved } = this.#deps;
+      if (saved.find(plan.id, name)) throw exists(plan.id, name);
+      return await this.#tasks.run(this.#task(attachment, name), async () => {
+        const { frozenMs } = await this.#copy(attachment, name, deadlineMs, signal);
+        await saved.keep(plan.id, name);
+        return { ...this.#get(plan.id, name), frozenMs, idBase: plan.idBase };
+      });
+    });
+  }
+
+  /** All, or those of one attachment, which may be gone. */
+  async list(place: Place | undefined, signal: AbortSignal): Promise<readonly SavedImageWithUse[]> {
+    return await this.#deps.saved.list(place && (await this.#locate(place, signal)).id);
+  }
+
+  /** @throws SV_SNAPSHOT_NOT_FOUND */
+  async find(place: Place, name: string, signal: AbortSignal): Promise<Saved> {
+    const { id } = await this.#locate(place, signal);
+    const idBase = this.#deps.journal.find(id)?.plan.idBase ?? 0;
+    return { ...this.#get(id, name), frozenMs: 0, idBase };
+  }
+
+  /**
+   * Puts a snapshot into the place of what the attachment holds. The snapshot stays.
+   * @throws SV_BUSY: the instance runs, with it attached; SV_SNAPSHOT_NOT_FOUND
+   */
+  async restore(place: Place, name: string, signal: AbortSignal): Promise<SavedImage> {
+    return await this.#with(place, signal, async attachment => {
+      const { plan } = attachment;
+      const found = this.#get(plan.id, name);
+      if (isAttached(attachment)) await this.#requireStopped(attachment, signal);
+      const { instance, id } = plan;
+      await this.#tasks.restore(
+        { id: `restore-${id}`, kind: 'restore', instance, attachment: id, name, replaced: false },
+        attachment,
+        signal,
+      );
+      return found;
+    });
+  }
+
+  /** @throws SV_SNAPSHOT_NOT_FOUND */
+  async remove(place: Place, name: string, signal: AbortSignal): Promise<SavedImage> {
+    const { id, key } = await this.#locate(place, signal);
+    return await this.#inOrder(key, async () => {
+      const found = this.#get(id, name);
+      await this.#deps.saved.remove(id, name);
+      return found;
+    });
+  }
+
+  /** What an attachment holds at one moment, as a stream of a raw image, for instance to upload it. Nothing is left of it when disposed of. */
+  async exportImage(place: Place, { deadlineMs, signal }: FreezeOptions): Promise<ImageStream> {
+    const name = `export-${process.pid}-${this.#exports++}`;
+    return await this.#with(place, signal, async attachment => {
+      const { id } = attachment.plan;
+      const task = this.#task(attachment, name);
+      const lease = this.#tasks.keep(task);
+      try {
+        const { path, sizeBytes } = await this.#copy(attachment, name, deadlineMs, signal);
+        const stream = this.#deps.saved.read(path, signal);
+        return {
+          stream,
+          sizeBytes,
+          [Symbol.asyncDispose]: async () => {
+            stream.destroy();
+            await lease.end(() => this.#deps.saved.discard(id, name));
+          },
+        };
+      } catch (error) {
+        await lease.end(() => this.#deps.saved.discard(id, name));
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * Lets all that is attached to an instance stand still until `thaw`, or the deadline: for a snapshot that somebody else takes. Nothing
+   * else is done to the instance meanwhile but snapshots.
+   * @throws SV_BUSY: frozen already
+   */
+  async freeze(ref: InstanceRef, { deadlineMs = FREEZE_DEADLINE_MS, signal }: FreezeOptions): Promise<void> {
+    const { key } = await resolve(this.#deps, ref, signal);
+    await this.#inOrder(key, async () => {
+      if (this.#held.has(key)) throw standsStill(key);
+      const paths = this.#deps.journal
+        .list(key)
+        .filter(a => isAttached(a) && !a.plan.readOnly)
+        .map(a => a.plan.mountPath);
+      const task: Task = { id: `freeze-${key}`, kind: 'freeze', instance: key, frozen: paths };
+      const lease = this.#tasks.keep(task);
+      try {
+        const frozen = await this.#deps.freezer.freeze(paths, { deadlineMs, signal });
+        const held: Held = { frozen, task, paths: new Set(paths) };
+        this.#held.set(key, held);
+        // At the deadline at the latest.
+        frozen.ended.then(async () => {
+          if (this.#held.get(key) === held) this.#held.delete(key);
+          await lease.end(async () => undefined);
+        });
+      } catch (error) {
+        await lease.end(async () => undefined);
+        throw error;
+      }
+    });
+  }
+
+  /** @throws SV_TIMEOUT: it stands still no more, since the deadline: what was copied meanwhile may be torn */
+  async thaw(ref: InstanceRef, signal: AbortSignal): Promise<{ readonly frozenMs: number }> {
+    const { key } = await resolve(this.#deps, ref, signal);
+    const held = this.#held.get(key);
+    if (held) return await held.frozen.thaw();
+    throw new ShiftvolError('SV_TIMEOUT', `Cannot thaw "${key}": nothing of it is frozen, or not any more`, {
+      remedy: 'freeze it again, with a longer deadline',
+    });
+  }
+
+  /** @throws SV_BUSY: what is attached to the instance stands still */
+  requireMoving(key: InstanceKey): void {
+    if (this.#held.has(key)) throw standsStill(key);
+  }
+
+  #task({ plan, status }: Attachment, name: string): Task {
+    const { id, instance, mountPath, readOnly } = plan;
+    const frozen =
+      status.state === 'attached' && !readOnly && !this.#holds(plan.instance, mountPath) ? [mountPath] : [];
+    return { id: `snapshot-${id}-${name}`, kind: 'snapshot', instance, attachment: id, name, frozen };
+  }
+
+  /** A clone without a name, made while nobody could write. */
+  async #copy(
+    attachment: Attachment,
+    name: string,
+    deadlineMs: number = FREEZE_DEADLINE_MS,
+    signal: AbortSignal,
+  ): Promise<Copy> {
+    const { saved, freezer } = this.#deps;
+    const { plan } = attachment;
+    const clone = () => saved.clone(plan.image.path, plan.id, name);
+    const held = this.#holds(plan.instance, plan.mountPath);
+    if (held) {
+      const copy = await clone();
+      if (held.frozen.isFrozen) return { ...copy, frozenMs: 0 };
+      throw new ShiftvolError('SV_TIMEOUT', `Cannot save "${name}": it stood still no more, since the deadline`);
+    }
+    if (!isAttached(attachment) || plan.readOnly) return { ...(await clone()), frozenMs: 0 };
+    await using frozen = await freezer.freeze([plan.mountPath], { deadlineMs, signal });
+    const copy = await clone();
+    return { ...copy, ...(await frozen.thaw()) };
+  }
+
+  #holds(key: InstanceKey, path: string): Held | undefined {
+    const held = this.#held.get(key);
+    return held?.paths.has(path) ? held : undefined;
+  }
+
+  #get(id: AttachmentId, name: string): SavedImage {
+    const found = this.#deps.saved.find(id, name);
+    if (found) return found;
+    throw new ShiftvolError('SV_SNAPSHOT_NOT_FOUND', `Cannot find snapshot "${name}" of attachment ${id}`, {
+      field: 'name',
+      remedy: '"shiftvol snapshot list" shows what there is',
+    });
+  }
+
+  async #with<T>(place: Place, signal: AbortSignal, work: (attachment: Attachment) => Promise<T>): Promise<T> {
+    const { id, key } = await this.#locate(place, signal);
+    return await this.#inOrder(key, async () => {
+      signal.throwIfAborted();
+      await this.#tasks.settle(key, signal);
+      const attachment = this.#deps.journal.find(id);
+      if (!attachment) throw attachmentNotFound(nameOf(place));
+      requireImage(attachment);
+      return await work(attachment);
+    });
+  }
+
+  /** Its id follows from instance and target, whether it is there or not. */
+  async #locate({ instance, target }: Place, signal: AbortSignal): Promise<{ id: AttachmentId; key: InstanceKey }> {
+    const { journal } = this.#deps;
+    if (target === undefined && /^[0-9a-f]{16}$/.test(instance.ref)) {
+      const id = instance.ref as AttachmentId;
+      return { id, key: journal.find(id)?.plan.instance ?? (instance.ref as InstanceKey) };
+    }
+    const { key } = await resolve(this.#deps, instance, signal);
+    if (target !== undefined) return { id: attachmentId(key, target), key };
+    const [only, another] = journal.list(key);
+    if (!only) throw attachmentNotFound(nameOf({ instance }));
+    if (another)
+      throw new ShiftvolError('SV_USAGE', `Cannot tell which attachment of "${instance.ref}" is meant`, {
+        field: 'target',
+        remedy: 'write INSTANCE:TARGET, or its id',
+      });
+    return { id: only.plan.id, key };
+  }
+
+  async #requireStopped({ plan }: Attachment, signal: AbortSignal): Promise<void> {
+    const { instance } = await resolve(this.#deps, plan.ref, signal);
+    if (!instance?.running) return;
+    throw new ShiftvolError('SV_BUSY', `Cannot restore ${plan.instance}:${plan.target}: the instance runs with it`, {
+      remedy: 'detach it first, or stop the instance',
+    });
+  }
+}
+
+/** @throws SV_IMAGE_REFUSED: a volume that another service stores */
+function requireImage(attachment: Attachment): void {
+  const { plan, status } = attachment;
+  if (status.state !== 'attached' && status.state !== 'detached') throw unfinished(attachment);
+  if (plan.source.kind !== 'connection' && plan.image.kind === 'file') return;
+  throw new ShiftvolError(
+    'SV_IMAGE_REFUSED',
+    `Cannot take a snapshot of ${plan.instance}:${plan.target}: it is a volume that is not stored in the pool`,
+    {
+      field: 'attachment',
+      remedy:
+        plan.volumeId === undefined
+          ? 'take it where the device is stored'
+          : `take it in Cinder: "openstack volume snapshot create --volume ${plan.volumeId} --force NAME"`,
+    },
+  );
+}
+
+function exists(id: AttachmentId, name: string): ShiftvolError {
+  return new ShiftvolError(
+    'SV_SNAPSHOT_EXISTS',
+    `Cannot save "${name}": attachment ${id} has a snapshot of this name`,
+    {
+      field: 'name',
+      remedy: 'choose another name, or remove that one',
+    },
+  );
+}
+
+function standsStill(key: InstanceKey): ShiftvolError {
+  return new ShiftvolError('SV_BUSY', `Cannot change what is attached to "${key}": it is frozen for a snapshot`, {
+    remedy: 'wait: it ends at its deadline',
+  });
+}
+
+function nameOf({ instance, target }: Place): string {
+  return `"${instance.ref}${target === undefined ? '' : `:${target}`}"`;
+}
