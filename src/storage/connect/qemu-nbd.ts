@@ -1,6 +1,5 @@
 /** qcow2 files as block devices: one qemu-nbd a file, on a device of the nbd module. */
-import { constants, readFileSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import type { Connection } from '../../engine/model.ts';
@@ -10,6 +9,7 @@ import { isNodeErrno } from '../../kernel/errno.ts';
 import { runTool } from '../tool.ts';
 import { type ConnectEnv, cannotConnect, stillUsed } from './connector.ts';
 import { attribute, deviceSize, entries } from './sysfs.ts';
+import { isUnused, requireUnused } from './unused.ts';
 import { waitFor, waitUntil } from './wait.ts';
 
 const READY_MS = 15_000;
@@ -71,8 +71,7 @@ export class Nbd {
   async disconnect(connection: Connection, path: string, signal: AbortSignal | undefined): Promise<void> {
     const device = this.find(path);
     if (device === undefined) return;
-    // The kernel lets a device go from under a mount, so that it is asked first.
-    if (!(await isUnused(device))) throw stillUsed(connection, `${device} is in use`);
+    await requireUnused(connection, device);
     await runTool('qemu-nbd', ['--disconnect', device], { signal });
     const gone = await waitUntil(() => this.find(path) === undefined, GONE_MS, signal);
     if (!gone) throw stillUsed(connection, `qemu-nbd still has ${device}`);
@@ -152,24 +151,12 @@ async function readChain(path: string, signal: AbortSignal | undefined): Promise
   );
 }
 
-function argumentsOf(procRoot: string, pid: string): readonly string[] {
+/** A process's command line; none where it has ended. */
+export function argumentsOf(procRoot: string, pid: string): readonly string[] {
   try {
     return readFileSync(`${procRoot}/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
   } catch (error) {
     if (isNodeErrno(error, 'ENOENT', 'ESRCH')) return [];
-    throw error;
-  }
-}
-
-/** O_EXCL on a block device: nobody has it mounted or open exclusively. @see open(2) */
-export async function isUnused(device: string): Promise<boolean> {
-  try {
-    const file = await open(device, constants.O_RDONLY | constants.O_EXCL | constants.O_NONBLOCK);
-    await file.close();
-    return true;
-  } catch (error) {
-    if (isNodeErrno(error, 'EBUSY')) return false;
-    if (isNodeErrno(error, 'ENXIO', 'ENOENT', 'ENODEV', 'ENOMEDIUM')) return true;
     throw error;
   }
 }

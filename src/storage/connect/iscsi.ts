@@ -1,0 +1,153 @@
+/** iSCSI through open-iscsi; several paths through dm-multipath. */
+import type { Connection } from '../../engine/model.ts';
+import type { ImageRef } from '../../engine/ports.ts';
+import { KeyedQueue } from '../../engine/queue.ts';
+import type { Secrets } from '../../engine/secrets.ts';
+import { explain } from '../../errors.ts';
+import { runTool } from '../tool.ts';
+import { type ConnectEnv, type Connector, cannotConnect, listFact } from './connector.ts';
+import { type Chap, login, logout } from './iscsi-node.ts';
+import { flushMultipath, joinMultipath, multipathOf, resizeMultipath } from './multipath.ts';
+import {
+  deviceOfLun,
+  devicesOf,
+  findSession,
+  identity,
+  isRunning,
+  removeDevice,
+  rescanDevice,
+  type ScsiDevice,
+  type Session,
+  scan,
+} from './scsi.ts';
+import { deviceSize } from './sysfs.ts';
+import { isUnused, requireUnused } from './unused.ts';
+import { waitFor } from './wait.ts';
+
+const DEVICE_MS = 30_000;
+
+type Path = { readonly address: string; readonly iqn: string; readonly lun: string };
+
+export function iscsiConnector(env: ConnectEnv): Connector {
+  /** Logging in, looking what is there and logging out are several things; volumes of one target share its session. */
+  const queue = new KeyedQueue(Number.POSITIVE_INFINITY);
+  const { sysRoot } = env;
+
+  const here = (connection: Connection): readonly { path: Path; session: Session; device: ScsiDevice }[] =>
+    pathsOf(connection).flatMap(path => {
+      const session = findSession(sysRoot, path);
+      const device = session && deviceOfLun(session, path.lun);
+      return session && device ? [{ path, session, device }] : [];
+    });
+
+  const whole = (devices: readonly ScsiDevice[]): string | undefined => {
+    const [first] = devices;
+    return first && (multipathOf(sysRoot, first)?.device ?? first.path);
+  };
+
+  const connectPath = async (connection: Connection, path: Path, chap: Chap | undefined, signal?: AbortSignal) => {
+    await login(path, chap, signal);
+    const what = `a device of volume "${connection.name}" at ${path.address}, LUN ${path.lun}`;
+    const waiting = { timeoutMs: DEVICE_MS, signal, what };
+    const session = await waitFor(() => findSession(sysRoot, path), waiting);
+    await dropStale(sysRoot, session, path);
+    await scan(sysRoot, session, path.lun);
+    return await waitFor(() => {
+      const device = deviceOfLun(session, path.lun);
+      return device && isRunning(device) && deviceSize(sysRoot, device.path) > 0 ? device : undefined;
+    }, waiting);
+  };
+
+  return {
+    async connect(connection, { secrets, signal }) {
+      const paths = pathsOf(connection);
+      const chap = chapOf(connection, secrets);
+      const found: ScsiDevice[] = [];
+      const failures: unknown[] = [];
+      for (const path of paths) {
+        if (found.length > 0 && !env.multipath) break;
+        try {
+          found.push(await queue.run(path.iqn, () => connectPath(connection, path, chap, signal)));
+        } catch (error) {
+          signal?.throwIfAborted();
+          failures.push(error);
+        }
+      }
+      if (found.length === 0)
+        throw cannotConnect(
+          connection,
+          `none of its ${paths.length} paths works: ${explain(failures[0])}`,
+          failures[0],
+        );
+      requireOneUnit(sysRoot, connection, found);
+      if (env.multipath) await joinMultipath(sysRoot, connection, found, signal);
+      return { kind: 'device', path: whole(found) ?? '' };
+    },
+
+    async find(connection): Promise<ImageRef | undefined> {
+      const path = whole(here(connection).map(h => h.device));
+      return path === undefined ? undefined : { kind: 'device', path };
+    },
+
+    async disconnect(connection, signal) {
+      const devices = here(connection).map(h => h.device);
+      const device = whole(devices);
+      if (device !== undefined) await requireUnused(connection, device);
+      await flushMultipath(sysRoot, connection, devices, signal);
+      for (const path of pathsOf(connection))
+        await queue.run(path.iqn, async () => {
+          const session = findSession(sysRoot, path);
+          const mine = session && deviceOfLun(session, path.lun);
+          if (mine) {
+            await runTool('blockdev', ['--flushbufs', mine.path], { signal, accept: [0, 1] });
+            await removeDevice(mine);
+          }
+          if (session === undefined || devicesOf(session).length === 0) await logout(path, signal);
+        });
+    },
+
+    async rescan(connection, signal) {
+      const devices = here(connection).map(h => h.device);
+      for (const device of devices) await rescanDevice(device);
+      requireOneUnit(sysRoot, connection, devices);
+      await resizeMultipath(sysRoot, devices, signal);
+    },
+  };
+}
+
+function pathsOf(connection: Connection): readonly Path[] {
+  return listFact(connection, 'paths').map(text => {
+    const [address = '', iqn = '', lun = ''] = text.split(' ');
+    return { address, iqn, lun };
+  });
+}
+
+/** After a reboot no password is at hand: the record has it. */
+function chapOf({ facts }: Connection, secrets: Secrets): Chap | undefined {
+  const user = facts['chapUser'];
+  const password = secrets.get('chapPassword');
+  return typeof user === 'string' && password !== undefined ? { user, password } : undefined;
+}
+
+/**
+ * What had this LUN before may be another volume by now, and the kernel would go on with what it knew of the old one. A device that
+ * nobody uses is made anew; one that is in use is asked again what it is.
+ */
+async function dropStale(sysRoot: string, session: Session, { lun }: Path): Promise<void> {
+  const old = deviceOfLun(session, lun);
+  if (old === undefined) return;
+  const multipath = multipathOf(sysRoot, old);
+  if (multipath === undefined && (await isUnused(old.path))) await removeDevice(old);
+  else await rescanDevice(old);
+}
+
+/** Paths that lead to different units would destroy each other's data. @throws SV_CONNECTION */
+function requireOneUnit(sysRoot: string, connection: Connection, devices: readonly ScsiDevice[]): void {
+  const names = new Set(devices.map(device => identity(device) ?? `no name (${device.path})`));
+  const sizes = new Set(devices.map(device => deviceSize(sysRoot, device.path)));
+  if (devices.length < 2 || (names.size === 1 && sizes.size === 1)) return;
+  throw cannotConnect(
+    connection,
+    `its paths lead to different units: ${devices.map(d => `${d.path} ${identity(d) ?? 'without a name'}`).join(', ')}`,
+  );
+}
