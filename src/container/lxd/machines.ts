@@ -14,6 +14,7 @@ import type {
   PowerState,
   StopOptions,
 } from '../machines.ts';
+import { readConsole } from './console.ts';
 import { readDiagnostics } from './diagnostics.ts';
 import { isHere, uuidOf, volatileIdmaps } from './instance.ts';
 import { instancePath, Lookup } from './lookup.ts';
@@ -137,17 +138,9 @@ export class LxdMachines implements Machines {
   }
 
   async console(ref: InstanceRef, { maxBytes }: { readonly maxBytes: number }, signal: AbortSignal): Promise<string> {
-    const { project, name } = await this.#get(ref, signal);
-    try {
-      const text = await this.#patiently(
-        () => this.#runtime.client.text(resource(project, name, 'console'), signal),
-        signal,
-      );
-      return Buffer.from(text).subarray(-maxBytes).toString('utf8');
-    } catch (error) {
-      if (error instanceof LxdError && error.status === 404) return '';
-      throw error;
-    }
+    const instance = await this.#get(ref, signal);
+    const root = await this.#lxdRoot(signal);
+    return await this.#patiently(() => readConsole(this.#runtime.client, root, instance, maxBytes, signal), signal);
   }
 
   async diagnostics(ref: InstanceRef, signal: AbortSignal): Promise<Diagnostics> {
