@@ -156,6 +156,7 @@ export class Cinder {
       if (!(error instanceof OpenstackError && error.status === 409)) throw error;
       throw new OpenstackError('SV_OPENSTACK_CONFLICT', `Cannot ${purpose}: an instance of Nova uses it`, {
         status: 409,
+        requestId: error.requestId,
         field: 'attachment',
         remedy:
           'detach it through Nova ("openstack server remove volume"); a service may, with a service token ("openstack: service_cloud:")',

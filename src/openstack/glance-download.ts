@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ShiftvolError } from '../errors.ts';
 import type { Image } from './glance-image.ts';
 import { OpenstackError } from './openstack-error.ts';
-import { delayAfter, RETRY } from './retry.ts';
+import { delayAfter } from './retry.ts';
 import type { CloudSession } from './session.ts';
 import { type Exchange, withoutSecrets } from './transport.ts';
 
@@ -56,7 +56,7 @@ async function* read(
     }
     barren = done > before ? 0 : barren + 1;
     if (barren > MAX_BARREN) throw brokenOff(image, done);
-    await sleep(delayAfter(barren + 1, RETRY), undefined, { signal });
+    await sleep(delayAfter(barren + 1, session.retry), undefined, { signal });
   }
   if (image.sizeBytes !== undefined && done !== image.sizeBytes) throw wrongSize(image, `${done}`);
   if (hash && image.digest) mustMatch(image, image.digest.hex, hash.digest('hex'));

@@ -50,6 +50,7 @@ const TIMEOUT_MS = 120_000;
 export class CloudSession implements Disposable {
   readonly cloud: CloudConfig;
   readonly log: Log | undefined;
+  readonly retry: RetryPolicy;
   readonly #transports: readonly Transport[];
   readonly #sender: Sender;
   readonly #user: Keystone;
@@ -59,6 +60,7 @@ export class CloudSession implements Disposable {
   constructor(cloud: CloudConfig, options: SessionOptions = {}) {
     const { log, service, env = process.env } = options;
     const policy = { ...RETRY, ...options.retry };
+    this.retry = policy;
     const transport = new Transport({ tls: cloud.tls, env });
     this.cloud = cloud;
     this.log = log;
