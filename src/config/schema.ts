@@ -132,6 +132,15 @@ const rpc = object({
   parallel: integer({ fallback: 64, min: 1, max: 2000 }),
 });
 
+const nova = object({
+  enabled: boolean(false),
+  live_migration: oneOf(['refuse', 'stop_and_move'], 'refuse'),
+  default_target: absolutePath('/mnt/{volume_id}'),
+  stop_timeout_ms: integer({ fallback: 60_000, min: 0, max: 3_600_000 }),
+  freeze_timeout_ms: integer({ fallback: 30_000, min: 100, max: 600_000 }),
+  address: nullable(string({ pattern: /^[0-9A-Fa-f:.]{2,45}$/, accepted: 'an IP address of this host' })),
+});
+
 export const schema = object({
   name: string({ fallback: 'shiftvol' }),
   version: string({ fallback: '0.1.0' }),
@@ -152,6 +161,7 @@ export const schema = object({
   openstack: object({ cloud: nullable(string()), service_cloud: nullable(string()) }),
   bus,
   rpc,
+  nova,
   bindings,
 });
 
