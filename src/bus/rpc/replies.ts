@@ -6,7 +6,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ShiftvolError } from '../../errors.ts';
 import type { Log } from '../../log/log.ts';
 import { type BusChannel, UnroutableError } from '../channel.ts';
-import { deadline } from '../connection.ts';
 import { encode } from '../envelope.ts';
 import { Recent } from '../recent.ts';
 
@@ -42,7 +41,8 @@ export class Replies {
   /** Until when nothing is sent there. */
   readonly #gone = new Recent<number>(GONE_QUEUES);
   #heldBytes = 0;
-  #channel = Promise.withResolvers<BusChannel>();
+  #channel: BusChannel | undefined;
+  #next = Promise.withResolvers<BusChannel>();
 
   constructor({ log, maxBytes, retryForMs = RETRY_FOR_MS }: RepliesOptions) {
     this.#log = log;
@@ -52,12 +52,9 @@ export class Replies {
 
   /** From now on replies go out here, those that waited first. */
   use(channel: BusChannel): void {
-    if (channel.signal.aborted) return;
-    const replace = () => {
-      this.#channel = Promise.withResolvers();
-    };
-    channel.signal.addEventListener('abort', replace, { once: true });
-    this.#channel.resolve(channel);
+    this.#channel = channel;
+    this.#next.resolve(channel);
+    this.#next = Promise.withResolvers();
   }
 
   /**
@@ -155,10 +152,19 @@ export class Replies {
     this.#log.warn(`a reply was dropped: ${why}`, { queue, message_id: messageId });
   }
 
+  /** The channel that is open, else the next one; undefined where the time is over. */
   async #open(until: number): Promise<BusChannel | undefined> {
-    const left = until - performance.now();
-    if (left <= 0) return undefined;
-    return await deadline(this.#channel.promise, left).catch(() => undefined); // only the time can be over
+    for (;;) {
+      const left = Math.ceil(until - performance.now());
+      if (left <= 0) return undefined;
+      if (this.#channel && !this.#channel.signal.aborted) return this.#channel;
+      const over = new AbortController();
+      try {
+        await Promise.race([this.#next.promise, sleep(left, undefined, { signal: over.signal })]);
+      } finally {
+        over.abort();
+      }
+    }
   }
 }
 

@@ -15,12 +15,12 @@ const message = z.object({
   _msg_id: absent(text),
   // We publish to the queue that it names, so it must not be any queue: `reply_<hex>`, newer `reply_<host>:<process>:<n>`.
   _reply_q: absent(text.check(z.startsWith('reply_'))),
-  _timeout: z.unknown(),
-  _unique_id: z.unknown(),
-  _context_request_id: z.unknown(),
-  _context_global_request_id: z.unknown(),
-  _context_user_id: z.unknown(),
-  _context_project_id: z.unknown(),
+  _timeout: z.optional(z.unknown()),
+  _unique_id: z.optional(z.unknown()),
+  _context_request_id: z.optional(z.unknown()),
+  _context_global_request_id: z.optional(z.unknown()),
+  _context_user_id: z.optional(z.unknown()),
+  _context_project_id: z.optional(z.unknown()),
 });
 
 export type RpcRequest = {
