@@ -9,10 +9,12 @@ import { Allocator, type IdPool } from '../engine/allocator.ts';
 import type { EngineDeps } from '../engine/deps.ts';
 import { Engine } from '../engine/engine.ts';
 import { rootsDir, volumesDir } from '../engine/plan.ts';
+import type { Connections } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
 import { intersect } from '../idmap/range.ts';
 import { KernelMounter } from '../mount/mounter.ts';
 import { makeConnections } from '../storage/connect/connections.ts';
+import { keysInDirectory } from '../storage/connect/keys.ts';
 import { freezer } from '../storage/freezer.ts';
 import { ensurePool } from '../storage/pool.ts';
 import { reflinkBackend } from '../storage/reflink.ts';
@@ -61,7 +63,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     parallel,
     journal: store,
     backend: reflinkBackend({ poolDir }),
-    connections: makeConnections({ runDir }),
+    connections: connectionsOf(config),
     saved: savedImages({ poolDir }),
     freezer: freezer(),
     mounter,
@@ -76,6 +78,12 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     warm: async signal => void (await Promise.allSettled([lxd.server(signal)])),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
+}
+
+function connectionsOf({ runDir, volumes }: Config): Connections {
+  const { makeFilesystem, multipath, keysDir } = volumes;
+  const keys = keysDir === null ? [] : [keysInDirectory(keysDir)];
+  return makeConnections({ runDir, multipath, makeFilesystem, keys });
 }
 
 /**

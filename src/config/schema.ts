@@ -158,6 +158,11 @@ export const schema = object({
       project: string({ fallback: 'default', pattern: /^[^\s/]{1,63}$/, accepted: 'a project name' }),
     }),
   }),
+  volumes: object({
+    make_filesystem: nullable(oneOf(['ext4', 'xfs'], 'ext4')),
+    multipath: boolean(false),
+    keys_dir: nullable(absolutePath()),
+  }),
   openstack: object({ cloud: nullable(string()), service_cloud: nullable(string()) }),
   bus,
   rpc,

@@ -59,7 +59,11 @@ export async function flushMultipath(
   const map = first && multipathOf(sysRoot, first);
   if (map === undefined) return;
   await runTool('multipath', ['-f', map.name], { signal, accept: [0, 1] });
-  const gone = await waitUntil(() => mapperOf(sysRoot, { name: map.name, uuid: 'mpath-' }) === undefined, GONE_MS, signal);
+  const gone = await waitUntil(
+    () => mapperOf(sysRoot, { name: map.name, uuid: 'mpath-' }) === undefined,
+    GONE_MS,
+    signal,
+  );
   if (!gone) throw stillUsed(connection, `its multipath device ${map.device} does not go`);
 }
 
