@@ -49,6 +49,12 @@ export class LxdClient implements Disposable {
     return this.#server;
   }
 
+  /** The process that answers just now; 0 where it does not say. Asked each time: it may have been restarted without our noticing. */
+  async serverPid(signal?: AbortSignal): Promise<number> {
+    this.#server = serverFacts((await this.get('/1.0', signal)).metadata);
+    return this.#server.pid;
+  }
+
   /** @throws LxdError: 404 where there is no such thing */
   async get(path: string, signal?: AbortSignal): Promise<Reply> {
     const { reply, etag } = await this.#request('GET', path, { signal });

@@ -215,7 +215,7 @@ export class LxdMachines implements Machines {
     const rootPath = rootPathOf(instance.config);
     if (rootPath !== undefined && statxIfThere(rootPath)?.mountRoot)
       throw busy(`its root file system is mounted at "${rootPath}"`, `run "shiftvol destroy ${name}" first`);
-    const { pid } = await this.#runtime.client.server(signal);
+    const pid = await this.#runtime.client.serverPid(signal);
     const directory = directoryName(project, name);
     const pool = await ensureRootPool(this.#runtime.client, signal);
     const lxd = await this.#runtime.dataDir();
@@ -239,7 +239,7 @@ export class LxdMachines implements Machines {
 
   /** Paths of LXD's seen as it sees them: as a snap it has a mount namespace of its own. */
   async #lxdRoot(signal: AbortSignal): Promise<string> {
-    const { pid } = await this.#runtime.client.server(signal);
+    const pid = await this.#runtime.client.serverPid(signal);
     return pid === 0 ? '/' : join(this.#options.proc, String(pid), 'root');
   }
 
