@@ -13,6 +13,7 @@ import { assemble, type Host } from './assemble.ts';
 import type { GlobalOptions } from './command.ts';
 import { socketPath } from './engine-client.ts';
 import { giveBackWhenQuiet } from './memory.ts';
+import type { NovaParts } from './nova.ts';
 
 /** Runs until SIGTERM or SIGINT. Every mount stays where it is when it ends. */
 export async function runAgent(options: GlobalOptions, withBus: boolean): Promise<void> {
@@ -32,7 +33,8 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
   await cleanTemplates(layout(config.poolDir), work.signal);
   await recoverNow(host, log, work.signal);
   void host.warm(work.signal);
-  await using bus = useBus ? await startBus(config, host, log, work.signal) : undefined;
+  using nova = config.nova.enabled ? (await import('./nova.ts')).makeNova(config, host, log) : undefined;
+  await using bus = useBus ? await startBus(config, host, log, work.signal, nova) : undefined;
   await using _socket = await listenOnSocket(
     socketPath(config.runDir),
     host.engine,
@@ -70,13 +72,21 @@ async function recoverNow(host: Host, log: Log, signal: AbortSignal): Promise<vo
   for (const leftover of leftovers) log.warn(leftoverText(leftover));
 }
 
-async function startBus(config: Config, host: Host, log: Log, signal: AbortSignal): Promise<BusService> {
+async function startBus(
+  config: Config,
+  host: Host,
+  log: Log,
+  signal: AbortSignal,
+  nova: NovaParts | undefined,
+): Promise<BusService> {
   const { BusService } = await import('../bus/service.ts');
   const { healthEndpoints } = await import('../bus/rpc/health.ts');
   const handle: Handler = async (command, within, isFinal) => {
+    // What notifications tell of, Nova's driver asks for itself.
+    if (nova) return;
     await host.engine.execute(command, within, isFinal);
   };
   // What else can be called on this host stands here.
-  const endpoints = [...healthEndpoints(config.rpc.topic)];
+  const endpoints = [...healthEndpoints(config.rpc.topic), ...(nova ? [nova.endpoint] : [])];
   return new BusService({ config, handle, outbox: host.store, endpoints, log }).start(signal);
 }

@@ -25,6 +25,7 @@ import { LOCK_TIMEOUT_MS } from './engine-client.ts';
 export type Host = AsyncDisposable & {
   readonly engine: Engine;
   readonly store: Store;
+  readonly lxd: LxdRuntime;
   /** Does beforehand what the first command would wait for: modules, the runtime's connection. Never fails. */
   warm(signal: AbortSignal): Promise<void>;
 };
@@ -75,6 +76,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   return {
     engine,
     store,
+    lxd,
     warm: async signal => void (await Promise.allSettled([lxd.server(signal)])),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };

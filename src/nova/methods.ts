@@ -32,7 +32,7 @@ import type { SupportedMethod } from './support.ts';
 import { type Args, type MethodName, parseArgs } from './wire.ts';
 
 type Work<M extends MethodName> = (nova: Nova, args: Args<M>, call: Call) => Promise<unknown>;
-/** `looks` answers at once; of those that change an instance one is done after the other. */
+/** `looks` is done at once; of those that change an instance one is done after the other. */
 type Method<M extends MethodName> = { readonly looks: boolean; readonly work: Work<M> };
 const looks = <M extends MethodName>(work: Work<M>): Method<M> => ({ looks: true, work });
 const changes = <M extends MethodName>(work: Work<M>): Method<M> => ({ looks: false, work });
@@ -70,7 +70,8 @@ export function makeMethods(nova: Nova): Methods {
     attach_volume: changes(attachVolume),
     detach_volume: changes(detachVolume),
     extend_volume: changes(extendVolume),
-    snapshot: changes(snapshot),
+    // The engine has it wait for what is under way; the upload, which may take long, holds up nothing.
+    snapshot: looks(snapshot),
     quiesce: changes(quiesce),
     unquiesce: changes(unquiesce),
     migrate_disk_and_power_off: changes(migrateDiskAndPowerOff),

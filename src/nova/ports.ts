@@ -10,7 +10,10 @@ export type NovaEngine = Pick<Engine, 'execute' | 'list' | 'reserveIds' | 'relea
 /** What becomes of volumes that Cinder exports to this host. */
 export interface Connectors {
   /** Takes a connection_info apart, and looks at nothing else. `encryption`: Cinder's, of an encrypted volume. @throws SV_CONNECTION_INFO */
-  read(connectionInfo: unknown, encryption?: unknown): { readonly connection: Connection; readonly secrets: Secrets };
+  read(
+    connectionInfo: unknown,
+    encryption?: unknown,
+  ): Promise<{ readonly connection: Connection; readonly secrets: Secrets }>;
   /** What Cinder has to know of this host before it exports anything to it. */
   properties(signal: AbortSignal): Promise<Readonly<Record<string, unknown>>>;
 }
@@ -34,7 +37,7 @@ export type RootImage = AsyncDisposable & { readonly body: Readable; readonly si
 
 /** Sizes and stillness of what is mounted for an instance. */
 export interface FileSystems {
-  /** Makes the root file system as large, while it is in use too. As large already is success. @throws SV_USAGE: it is larger */
+  /** Makes the root file system as large, while it is in use too. As large already, or larger, is success. */
   growRoot(instance: InstanceRef, sizeBytes: number, signal: AbortSignal): Promise<void>;
   /** Takes notice of a volume that became larger, and grows what is on it. @throws SV_ATTACHMENT_NOT_FOUND */
   extendVolume(instance: InstanceRef, volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void>;

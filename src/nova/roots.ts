@@ -62,7 +62,7 @@ export async function mountRoot(nova: Nova, instance: NovaInstance, root: Root, 
     return;
   }
   const { volumeId, connectionInfo } = root.volume;
-  const { connection, secrets } = nova.connectors.read(connectionInfo);
+  const { connection, secrets } = await nova.connectors.read(connectionInfo);
   const source = { kind: 'connection', connection } as const;
   await nova.engine.execute({ action: 'spawn', instance: ref, source, volumeId, secrets }, signal);
 }

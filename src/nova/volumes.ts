@@ -12,7 +12,7 @@ type Volume = Omit<VolumeMapping, 'device'> & { readonly encryption?: unknown };
 export async function attach(nova: Nova, instance: NovaInstance, volume: Volume, { signal }: Call): Promise<void> {
   const { volumeId } = volume;
   if (find(nova, instance, volumeId)?.status.state === 'attached') return;
-  const { connection, secrets } = nova.connectors.read(volume.connectionInfo, volume.encryption);
+  const { connection, secrets } = await nova.connectors.read(volume.connectionInfo, volume.encryption);
   const target = await targetOf(nova, instance, volumeId, signal);
   await nova.engine.execute(
     {

@@ -101,6 +101,26 @@ export class Glance {
     }
   }
 
+  /** Says what an image will be that has no data yet; afterwards Glance refuses it. */
+  async describe(
+    imageId: string,
+    { diskFormat, containerFormat }: Pick<NewImage, 'diskFormat' | 'containerFormat'>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const add = (name: string, value: string) => ({ op: 'add', path: `/${name}`, value });
+    await this.#ask(
+      {
+        method: 'PATCH',
+        path: `/images/${encodeURIComponent(imageId)}`,
+        json: [add('disk_format', diskFormat), add('container_format', containerFormat)],
+        headers: { 'content-type': 'application/openstack-images-v2.1-json-patch' },
+        repeatable: true,
+        purpose: `describe the image ${imageId}`,
+      },
+      signal,
+    );
+  }
+
   /** Fills an image that waits for its data: one that Nova made for a snapshot. Whoever made it removes it, if this fails. */
   async uploadInto(imageId: string, body: Readable, signal: AbortSignal, options: UploadOptions = {}): Promise<Image> {
     const purpose = `upload the image ${imageId}`;

@@ -9,6 +9,9 @@ import { HIGHEST_ID, LOWEST_HOST_ID } from '../../idmap/idmap.ts';
 import { isNodeErrno } from '../../kernel/errno.ts';
 import { isQcow2, QCOW2_HEAD_BYTES } from './qcow2.ts';
 
+/** So many bytes of a file tell what it is. */
+export const HEAD_BYTES = QCOW2_HEAD_BYTES;
+
 export const FORMATS = ['auto', 'tar', 'raw', 'qcow2'] as const;
 export type Format = (typeof FORMATS)[number];
 
@@ -115,9 +118,13 @@ function classify(path: string, format: Format): SourceKind {
   const head = readHead(path);
   const compression = compressionOf(head);
   if (format === 'qcow2' || (format === 'auto' && isQcow2(head))) return { kind: 'qcow2', path, sizeBytes: found.size };
-  if (format === 'tar' || (format === 'auto' && (compression !== 'none' || isTar(head))))
-    return { kind: 'tar', path, compression };
+  if (format === 'tar' || (format === 'auto' && isArchive(head))) return { kind: 'tar', path, compression };
   return { kind: 'raw', path, sizeBytes: found.size, device: false };
+}
+
+/** By its first bytes a tar, compressed or not. */
+export function isArchive(head: Buffer): boolean {
+  return compressionOf(head) !== 'none' || isTar(head);
 }
 
 function look(path: string) {
@@ -136,7 +143,7 @@ function look(path: string) {
 export function readHead(path: string): Buffer {
   const fd = openSync(path, 'r');
   try {
-    const head = Buffer.alloc(QCOW2_HEAD_BYTES);
+    const head = Buffer.alloc(HEAD_BYTES);
     return head.subarray(0, readSync(fd, head, 0, head.length, 0));
   } finally {
     closeSync(fd);
