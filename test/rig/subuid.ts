@@ -15,11 +15,14 @@ type Added = { readonly file: string; readonly entry: string };
 /** Who needs the entries, as `pid-random`, and what all of them together added. Several test files run at once. */
 type State = { readonly users: readonly string[]; readonly added: readonly Added[] };
 
-export function needSubids(): Disposable {
+/** `more`: entries of other owners, for further hosts on this machine; within root's. */
+export function needSubids(more: readonly string[] = []): Disposable {
   const me = `${process.pid}-${Math.random().toString(36).slice(2)}`;
   locked(() => {
     const { users, added } = readState();
-    const missing = FILES.flatMap(file => ENTRIES.filter(entry => !has(file, entry)).map(entry => ({ file, entry })));
+    const missing = FILES.flatMap(file =>
+      [...ENTRIES, ...more].filter(entry => !has(file, entry)).map(entry => ({ file, entry })),
+    );
     // What will be done first, so that the next one knows it whatever happens to us.
     writeState({ users: [...users, me], added: [...added, ...missing] });
     for (const { file, entry } of missing) write(file, [...read(file), entry]);

@@ -117,6 +117,12 @@ export class Cloud {
     await startBroker(this.settings, this.processes);
   }
 
+  /** After the broker was away: all services answer again. */
+  async heard(): Promise<void> {
+    await this.#servicesUp();
+    await this.startComputes();
+  }
+
   askBroker(...args: readonly string[]): Promise<string> {
     return askBroker(this.settings, ...args);
   }

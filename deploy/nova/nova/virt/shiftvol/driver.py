@@ -25,7 +25,6 @@ class ShiftvolDriver(driver.ComputeDriver):
         'supports_extend_volume': True,
         'supports_image_type_qcow2': True,
         'supports_image_type_raw': True,
-        'supports_migrate_to_same_host': True,
         'supports_multiattach': True,
     }
 

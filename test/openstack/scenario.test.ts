@@ -1,0 +1,33 @@
+/** What a user of an unmodified Nova does, on two hosts with the driver and the agent. */
+import assert from 'node:assert/strict';
+import { after, before } from 'node:test';
+import { lifecycleSteps } from './lifecycle.ts';
+import { moveSteps } from './moves.ts';
+import { restartSteps } from './restarts.ts';
+import { printTableAtTheEnd } from './steps.ts';
+import { volumeSteps } from './volumes.ts';
+import { OpenStack } from './world.ts';
+
+const UP_MS = 300_000;
+let stack: OpenStack | undefined;
+const it = () => {
+  assert.ok(stack, 'the cloud did not come up');
+  return stack;
+};
+
+before(
+  async () => {
+    const began = performance.now();
+    const say = (text: string) =>
+      console.log(`${((performance.now() - began) / 1000).toFixed(1).padStart(6)} s  ${text}`);
+    stack = await OpenStack.up({ say });
+  },
+  { timeout: UP_MS },
+);
+printTableAtTheEnd('OpenStack');
+after(() => stack?.[Symbol.asyncDispose](), { timeout: UP_MS });
+
+lifecycleSteps(it);
+volumeSteps(it);
+moveSteps(it);
+restartSteps(it);
