@@ -24,15 +24,19 @@ export const define: DefineCommand = program => {
       const { print } = await import('./output.ts');
       const answer = (await callEngine(options, { command: 'recover', dryRun: options.dryRun ?? false })) as Answer;
       print(options, answer, recoveredText);
-      if (answer.attachments.some(a => a.did === 'left')) process.exitCode = 1;
+      if ([...answer.attachments, ...answer.tasks].some(a => a.did === 'left')) process.exitCode = 1;
     });
 };
 
-function recoveredText({ attachments, leftovers, dryRun }: Answer): string {
+function recoveredText({ attachments, tasks, leftovers, dryRun }: Answer): string {
   const lines = attachments.flatMap(a => [
     `${dryRun && a.did !== 'left' ? 'would be ' : ''}${a.did}  ${a.instance}:${a.target} (was ${a.was})${a.error ? `: ${a.error.message}` : ''}`,
     ...(a.steps === undefined || a.steps.length === 0 ? [] : [planTable(a.steps)]),
   ]);
+  for (const { did, task, instance, attachment, error } of tasks)
+    lines.push(
+      `${dryRun && did !== 'left' ? 'would be ' : ''}${did}  ${task} of ${attachment ?? instance}${error ? `: ${error.message}` : ''}`,
+    );
   for (const l of leftovers) lines.push(leftoverText(l));
   return lines.length === 0 ? 'nothing to recover' : lines.join('\n');
 }

@@ -24,11 +24,11 @@ export const define: DefineCommand = program => {
 function defineImport(template: Command): void {
   template
     .command('import')
-    .summary('make a template from a directory, archive, image, device, URL or image of Glance')
+    .summary('make a template from a directory, archive, image, device, URL, image of Glance or attachment')
     .argument('<name>', '1 to 64 of a-z, 0-9, ".", "_" and "-"')
     .requiredOption(
       '--from <source>',
-      'directory, tar (also .gz .xz .zst .bz2), raw or qcow2 image, block device, http(s) URL, glance:IMAGE',
+      'directory, tar (also .gz .xz .zst .bz2), raw or qcow2 image, block device, http(s) URL, glance:IMAGE, attachment:ID[@SNAPSHOT]',
     )
     .addOption(
       new Option('--format <format>', 'what a file is').choices(['auto', 'tar', 'raw', 'qcow2']).default('auto'),
@@ -50,11 +50,14 @@ function defineImport(template: Command): void {
         'With --id-base 100000 a file of uid 1000 has 101000 on disk, and 1000 again inside an instance.\n' +
         '\nExamples:\n  shiftvol template import web --from /srv/web-root\n  shiftvol template import web --from rootfs.tar.xz --fs xfs --id-base 100000\n' +
         '  shiftvol template import web --from https://example.org/web.qcow2 --sha256 9f86d0...\n' +
-        '  OS_CLOUD=mycloud shiftvol template import web --from glance:debian-12',
+        '  OS_CLOUD=mycloud shiftvol template import web --from glance:debian-12\n' +
+        '  shiftvol template import web-2 --from attachment:c1:/mnt/data',
     )
     .action(async (name: string, _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<ImportOptions>();
-      const request = await requestOf(name, options);
+      const { openAttachmentSource } = await import('./attachment-source.ts');
+      await using saved = await openAttachmentSource(options, await requestOf(name, options));
+      const { request } = saved;
       const paths = await poolPaths(options);
       const { importTemplate, planImport } = await import('../storage/import/import.ts');
       const { openGlanceSource } = await import('./glance-source.ts');

@@ -6,6 +6,7 @@ import { isAttached } from './extend.ts';
 import type { Attachment, AttachmentId, InstanceKey, InstanceRef, Task } from './model.ts';
 import { attachmentId } from './plan.ts';
 import type { Frozen, SavedImage, SavedImageWithUse } from './ports.ts';
+import type { PreviewStep } from './preview.ts';
 import { attachmentNotFound, unfinished } from './refuse.ts';
 import { resolve } from './resolve.ts';
 import type { Tasks } from './tasks.ts';
@@ -13,11 +14,17 @@ import type { Tasks } from './tasks.ts';
 /** Which attachment: its id, or its instance and target. */
 export type Place = { readonly instance: InstanceRef; readonly target?: string };
 export type InOrder = <T>(key: InstanceKey, work: () => Promise<T>) => Promise<T>;
-/** `frozenMs`: how long nobody could write; 0 for what was not mounted. */
-export type Saved = SavedImage & { readonly frozenMs: number; readonly idBase: number };
+/** `frozenMs`: how long nobody could write; 0 for what was not mounted. `idBase`: first id on disk, while the attachment is known. */
+export type Saved = SavedImage & { readonly frozenMs: number; readonly idBase?: number };
 export type FreezeOptions = { readonly deadlineMs?: number; readonly signal: AbortSignal };
 /** The bytes of a snapshot that is gone when this is disposed of. */
 export type ImageStream = AsyncDisposable & { readonly stream: Readable; readonly sizeBytes: number };
+
+export type SnapshotPreview = {
+  readonly dryRun: true;
+  readonly action: 'create' | 'restore' | 'remove';
+  readonly steps: readonly PreviewStep[];
+};
 
 /** Longest time for which writing may stand still. */
 export const FREEZE_DEADLINE_MS = 5000;
@@ -64,8 +71,8 @@ export class Snapshots {
   /** @throws SV_SNAPSHOT_NOT_FOUND */
   async find(place: Place, name: string, signal: AbortSignal): Promise<Saved> {
     const { id } = await this.#locate(place, signal);
-    const idBase = this.#deps.journal.find(id)?.plan.idBase ?? 0;
-    return { ...this.#get(id, name), frozenMs: 0, idBase };
+    const attachment = this.#deps.journal.find(id);
+    return { ...this.#get(id, name), frozenMs: 0, ...(attachment && { idBase: attachment.plan.idBase }) };
   }
 
   /**
@@ -95,6 +102,43 @@ export class Snapshots {
       await this.#deps.saved.remove(id, name);
       return found;
     });
+  }
+
+  /** What would be done. Looks, and changes nothing. @throws what it would be refused with */
+  async preview(
+    action: 'create' | 'restore' | 'remove',
+    place: Place,
+    name: string,
+    signal: AbortSignal,
+  ): Promise<SnapshotPreview> {
+    const { id } = await this.#locate(place, signal);
+    const { journal, saved } = this.#deps;
+    const attachment = journal.find(id);
+    if (action === 'remove') {
+      const { path } = this.#get(id, name);
+      return { dryRun: true, action, steps: [{ step: 'remove', call: 'unlink', object: path }] };
+    }
+    if (!attachment) throw attachmentNotFound(nameOf(place));
+    requireImage(attachment);
+    const { image, mountPath, readOnly } = attachment.plan;
+    if (action === 'create') {
+      if (saved.find(id, name)) throw exists(id, name);
+      const clone = { step: 'clone', call: 'ioctl(FICLONE)', object: `${image.path} -> ${name}` };
+      if (!isAttached(attachment) || readOnly) return { dryRun: true, action, steps: [clone] };
+      const freeze = { step: 'freeze', call: 'ioctl(FIFREEZE)', object: mountPath };
+      const thaw = { step: 'thaw', call: 'ioctl(FITHAW)', object: mountPath };
+      return { dryRun: true, action, steps: [freeze, clone, thaw] };
+    }
+    const { path } = this.#get(id, name);
+    if (isAttached(attachment)) await this.#requireStopped(attachment, signal);
+    const replace = [
+      { step: 'clone', call: 'ioctl(FICLONE)', object: `${path} -> ${image.path}` },
+      { step: 'replace', call: 'rename', object: image.path },
+    ];
+    if (!isAttached(attachment)) return { dryRun: true, action, steps: replace };
+    const unmount = { step: 'unmount', call: 'umount2', object: mountPath };
+    const mount = { step: 'mount', call: 'fsopen+fsconfig+fsmount+move_mount', object: mountPath };
+    return { dryRun: true, action, steps: [unmount, ...replace, mount] };
   }
 
   /** What an attachment holds at one moment, as a stream of a raw image, for instance to upload it. Nothing is left of it when disposed of. */

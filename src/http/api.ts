@@ -84,11 +84,11 @@ export const apiRequest = z.discriminatedUnion('command', [
     start: count.optional(),
     dryRun,
   }),
-  z.strictObject({ command: z.literal('snapshot.create'), ...place, name, deadlineMs: count.optional() }),
+  z.strictObject({ command: z.literal('snapshot.create'), ...place, name, deadlineMs: count.optional(), dryRun }),
   z.strictObject({ command: z.literal('snapshot.list'), place: z.strictObject(place).optional() }),
   z.strictObject({ command: z.literal('snapshot.find'), ...place, name }),
-  z.strictObject({ command: z.literal('snapshot.restore'), ...place, name }),
-  z.strictObject({ command: z.literal('snapshot.remove'), ...place, name }),
+  z.strictObject({ command: z.literal('snapshot.restore'), ...place, name, dryRun }),
+  z.strictObject({ command: z.literal('snapshot.remove'), ...place, name, dryRun }),
   z.strictObject({ command: z.literal('idmap.list') }),
   z.strictObject({ command: z.literal('idmap.release'), ...named, dryRun }),
 ]);
@@ -113,7 +113,7 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
   const request = parseApiRequest(asked);
   switch (request.command) {
     case 'execute': {
-      const body = commandOf(request.body);
+      const body = byAttachment(engine, commandOf(request.body));
       if (request.dryRun) return await engine.preview(body, signal);
       const outcome = await engine.execute(body, signal);
       requireAnswerTo(body, outcome);
@@ -128,6 +128,7 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
       return request.dryRun ? withSteps(found, engine.list()) : found;
     }
     case 'snapshot.create':
+      if (request.dryRun) return await engine.snapshots.preview('create', placeOf(request), request.name, signal);
       return await engine.snapshots.create(placeOf(request), request.name, {
         signal,
         ...(request.deadlineMs !== undefined && { deadlineMs: request.deadlineMs }),
@@ -137,8 +138,10 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
     case 'snapshot.find':
       return await engine.snapshots.find(placeOf(request), request.name, signal);
     case 'snapshot.restore':
+      if (request.dryRun) return await engine.snapshots.preview('restore', placeOf(request), request.name, signal);
       return await engine.snapshots.restore(placeOf(request), request.name, signal);
     case 'snapshot.remove':
+      if (request.dryRun) return await engine.snapshots.preview('remove', placeOf(request), request.name, signal);
       return await engine.snapshots.remove(placeOf(request), request.name, signal);
     case 'idmap.alloc':
       return await engine.reserveIds(
@@ -161,6 +164,17 @@ function commandOf(body: z.output<typeof command>): Command {
   const { secrets, ...rest } = body;
   if (secrets === undefined) return clean(rest);
   return { ...clean(rest), secrets: secrets instanceof Secrets ? secrets : new Secrets(secrets) };
+}
+
+/** An attachment that is named by its id is at one place: its id follows from that. */
+function byAttachment(engine: Engine, command: Command): Command {
+  if (command.action !== 'extend' || command.target !== undefined || command.volumeId !== undefined) return command;
+  const found = engine.list().find(({ plan }) => plan.id === command.instance.ref);
+  if (found) return { ...command, instance: found.plan.ref, target: found.plan.target };
+  throw new ShiftvolError('SV_ATTACHMENT_NOT_FOUND', `Cannot find an attachment "${command.instance.ref}"`, {
+    field: 'target',
+    remedy: 'give INSTANCE:TARGET or the id that "shiftvol list" shows',
+  });
 }
 
 /** The engine answers a request id that it knows with the answer of that time; it must have been to the same question. */
