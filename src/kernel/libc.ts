@@ -28,6 +28,7 @@ export const NR = {
   fcntl: arm64 ? 25 : 72,
   flock: arm64 ? 32 : 73,
   lseek: arm64 ? 62 : 8,
+  madvise: arm64 ? 233 : 28,
   fallocate: arm64 ? 47 : 285,
   syncfs: arm64 ? 267 : 306,
   setfsuid: arm64 ? 151 : 122,
