@@ -1,8 +1,8 @@
 import { Argument, type Command } from 'commander';
 import type { SavedImage, SavedImageWithUse } from '../engine/ports.ts';
 import type { Saved, SnapshotPreview } from '../engine/snapshots.ts';
+import type { ApiRequest } from '../http/api.ts';
 import type { DefineCommand, GlobalOptions } from './command.ts';
-import { callEngine } from './engine-client.ts';
 import { projectOption } from './options.ts';
 import { bytes, print, table } from './output.ts';
 import { planTable } from './plan-table.ts';
@@ -39,7 +39,7 @@ function defineCreate(snapshot: Command): void {
       const deadlineMs = options.deadline === undefined ? undefined : await parseMs(options.deadline);
       const { dryRun = false } = options;
       const place = await placeOf(text, options);
-      const answer = await callEngine(options, { command: 'snapshot.create', ...place, name, deadlineMs, dryRun });
+      const answer = await ask(options, { command: 'snapshot.create', ...place, name, deadlineMs, dryRun });
       print(options, answer as Saved | SnapshotPreview, changedText(savedText));
     });
 }
@@ -57,7 +57,7 @@ function defineList(snapshot: Command): void {
     .action(async (text: string | undefined, _options: unknown, command: Command) => {
       const options = command.optsWithGlobals<Options>();
       const place = text === undefined ? undefined : await placeOf(text, options);
-      const answer = await callEngine(options, { command: 'snapshot.list', place });
+      const answer = await ask(options, { command: 'snapshot.list', place });
       print(options, answer as readonly SavedImageWithUse[], listText);
     });
 }
@@ -78,7 +78,7 @@ function defineRestore(snapshot: Command): void {
       const options = command.optsWithGlobals<Changing>();
       const { dryRun = false } = options;
       const place = await placeOf(text, options);
-      const answer = await callEngine(options, { command: 'snapshot.restore', ...place, name, dryRun });
+      const answer = await ask(options, { command: 'snapshot.restore', ...place, name, dryRun });
       print(
         options,
         answer as SavedImage | SnapshotPreview,
@@ -100,7 +100,7 @@ function defineRemove(snapshot: Command): void {
       const options = command.optsWithGlobals<Changing>();
       const { dryRun = false } = options;
       const place = await placeOf(text, options);
-      const answer = await callEngine(options, { command: 'snapshot.remove', ...place, name, dryRun });
+      const answer = await ask(options, { command: 'snapshot.remove', ...place, name, dryRun });
       print(
         options,
         answer as SavedImage | SnapshotPreview,
@@ -135,6 +135,11 @@ function listText(rows: readonly SavedImageWithUse[]): string {
 
 const placeArgument = (): Argument => new Argument('<attachment>', 'INSTANCE:TARGET, or an attachment’s id');
 const nameArgument = (): Argument => new Argument('<name>', '1 to 64 of a-z, 0-9, ".", "_" and "-"');
+
+async function ask(options: Options, request: ApiRequest): Promise<unknown> {
+  const { callEngine } = await import('./engine-client.ts');
+  return await callEngine(options, request);
+}
 
 async function placeOf(text: string, { project }: Options) {
   const { parsePlace } = await import('./volume-argument.ts');

@@ -52,10 +52,13 @@ test('these are the commands', () => {
   const names = commands.map(c => (c.parent === program ? c.name() : `${c.parent?.name()} ${c.name()}`));
   assert.deepEqual(names, [
     'serve',
+    'route',
     'attach',
     'detach',
     'spawn',
     'destroy',
+    'extend',
+    ...['create', 'list', 'restore', 'remove'].map(name => `snapshot ${name}`),
     'list',
     'show',
     'recover',
@@ -87,6 +90,8 @@ for (const command of commands.filter(c =>
     'detach',
     'spawn',
     'destroy',
+    'extend',
+    'restore',
     'recover',
     'import',
     'remove',
