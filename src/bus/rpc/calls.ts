@@ -3,11 +3,10 @@
  * kills us is not called again. So many run at a time; what comes above that stays with the broker, unacknowledged.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ConsumeMessage } from 'amqplib';
+import type { Message } from 'amqplib';
 import type { Config } from '../../config/schema.ts';
 import { explain } from '../../errors.ts';
 import type { Log } from '../../log/log.ts';
-import type { BusChannel } from '../channel.ts';
 import { decode } from '../envelope.ts';
 import { Recent } from '../recent.ts';
 import { checkEndpoints, findMethod } from './dispatch.ts';
@@ -33,7 +32,9 @@ export type RpcCounters = {
   expired: number;
 };
 
-type Waiting = { readonly message: ConsumeMessage; readonly channel: BusChannel; readonly since: number };
+/** Acknowledges a message. False where it came too late: the broker gives it out again. */
+export type Accept = () => boolean;
+type Waiting = { readonly message: Message; readonly accept: Accept; readonly since: number };
 
 export class Calls {
   readonly counters: RpcCounters = { received: 0, done: 0, failed: 0, duplicate: 0, malformed: 0, expired: 0 };
@@ -62,10 +63,15 @@ export class Calls {
   }
 
   /** Takes a message from the broker. */
-  take(message: ConsumeMessage, channel: BusChannel): void {
+  take(message: Message, accept: Accept): void {
     this.counters.received++;
-    if (this.#running.size < this.#parallel) this.#begin(message, channel);
-    else this.#waiting.push({ message, channel, since: performance.now() });
+    if (this.#running.size < this.#parallel) this.#begin(message, accept);
+    else this.#waiting.push({ message, accept, since: performance.now() });
+  }
+
+  /** Resolves when one more can be begun at once. */
+  async room(): Promise<void> {
+    while (this.#running.size >= this.#parallel) await Promise.race(this.#running);
   }
 
   /** Those that wait go back to the broker with the channel that they came on. */
@@ -83,10 +89,10 @@ export class Calls {
     this.#cut.abort();
   }
 
-  #begin(message: ConsumeMessage, channel: BusChannel): void {
+  #begin(message: Message, accept: Accept): void {
     const decoded = decode(message, this.#maxBytes);
     const parsed = decoded.ok ? parseRequest(decoded.inner) : decoded;
-    if (!channel.ack(message)) return; // it came too late: the broker gives it out again
+    if (!accept()) return;
     if (!parsed.ok) {
       this.counters.malformed++;
       this.#log.warn('dropped what is no request', { reason: parsed.reason, bytes: message.content.length });
@@ -112,10 +118,9 @@ export class Calls {
     while (this.#running.size < this.#parallel) {
       const next = this.#waiting.shift();
       if (next === undefined) return;
-      const { message, channel, since } = next;
-      if (channel.signal.aborted) continue; // the broker has it again
-      if (performance.now() - since <= lifetimeMs(message)) this.#begin(message, channel);
-      else if (channel.ack(message)) this.counters.expired++;
+      const { message, accept, since } = next;
+      if (performance.now() - since <= lifetimeMs(message)) this.#begin(message, accept);
+      else if (accept()) this.counters.expired++;
     }
   }
 
@@ -163,7 +168,7 @@ export class Calls {
 }
 
 /** How long its caller waits for it, in milliseconds. Runs anew here; the broker has counted until it gave the message to us. */
-function lifetimeMs(message: ConsumeMessage): number {
+function lifetimeMs(message: Message): number {
   const text: unknown = message.properties.expiration;
   return typeof text === 'string' && /^\d{1,12}$/.test(text) ? Number(text) : Number.POSITIVE_INFINITY;
 }

@@ -13,6 +13,10 @@ import { Replies } from './replies.ts';
 const STOP_TIMEOUT_MS = 30_000;
 const CUT_TIMEOUT_MS = 10_000;
 const REPLY_TIMEOUT_MS = 5000;
+/** A connection that ends so soon after the first message could come was perhaps ended by a message. */
+const SUSPICIOUS_MS = 5000;
+/** What is then taken out of each queue, one by one. */
+const MAX_DRAINED = 1000;
 
 export type RpcStatus = {
   /** Without a password. */
@@ -33,6 +37,7 @@ export class RpcServer {
   readonly #replies: Replies;
   readonly #calls: Calls;
   #subscribed = false;
+  #suspicious = false;
 
   constructor(config: Config, url: string, endpoints: readonly RpcEndpoint[], log: Log) {
     this.#config = config;
@@ -86,11 +91,29 @@ export class RpcServer {
     const ended = AbortSignal.any([replying.signal, over]);
     while (!stop.aborted && !ended.aborted) {
       await declareRpc(session, this.#config.rpc, this.#queues, this.#log);
+      if (this.#suspicious) await this.#drain(session);
       const why = await this.#consume(session, AbortSignal.any([ended, stop]));
       if (!stop.aborted && !ended.aborted)
         this.#log.warn('the RPC subscription ended; all is declared again', { topic: this.#config.rpc.topic, why });
     }
     await aborted(ended);
+  }
+
+  /**
+   * Python can write headers that amqplib cannot read: such a message ends our connection, and being unacknowledged comes again with
+   * the next one. Fetched without acknowledgement it does so once. (A quorum queue writes headers anew; it also takes every call
+   * to the disk.)
+   */
+  async #drain(session: Session): Promise<void> {
+    await using channel = await BusChannel.open(session);
+    for (const queue of this.#names) {
+      for (let n = 0; n < MAX_DRAINED; n++) {
+        await this.#calls.room();
+        const message = await channel.raw.get(queue, { noAck: true });
+        if (message === false) break;
+        this.#calls.take(message, () => true);
+      }
+    }
   }
 
   /** Resolves when the subscription has ended, whoever ended it, with the reason. */
@@ -99,24 +122,31 @@ export class RpcServer {
     const cancelled = new AbortController();
     const ended = AbortSignal.any([channel.signal, cancelled.signal, stop]);
     await channel.raw.prefetch(this.#config.rpc.parallel, false);
-    const { shared, own, fanout, exchange } = this.#queues;
     const tags: string[] = [];
-    for (const queue of [shared, own, fanout]) {
-      const { consumerTag } = await channel.raw.consume(queue, message => {
-        if (message === null) cancelled.abort(new Error(`the queue "${queue}" was taken away`));
-        else this.#calls.take(message, channel);
-      });
-      tags.push(consumerTag);
-    }
-    this.#subscribed = !ended.aborted;
-    this.#log.info('answers RPC', { exchange, topic: shared, server: this.#config.host, broker: session.broker });
+    const since = performance.now();
     try {
+      for (const queue of this.#names) {
+        const { consumerTag } = await channel.raw.consume(queue, message => {
+          if (message === null) cancelled.abort(new Error(`the queue "${queue}" was taken away`));
+          else this.#calls.take(message, () => channel.ack(message));
+        });
+        tags.push(consumerTag);
+      }
+      this.#subscribed = !ended.aborted;
+      const { exchange, topic } = this.#config.rpc;
+      this.#log.info('answers RPC', { exchange, topic, server: this.#config.host, broker: session.broker });
       await aborted(ended);
     } finally {
       this.#subscribed = false;
+      this.#suspicious = channel.signal.aborted && performance.now() - since < SUSPICIOUS_MS;
       if (!channel.signal.aborted) await this.#unsubscribe(channel, tags, stop.aborted);
     }
     return reason(ended.reason);
+  }
+
+  get #names(): readonly string[] {
+    const { shared, own, fanout } = this.#queues;
+    return [shared, own, fanout];
   }
 
   /** What waits goes back to the broker when the channel is closed. The fanout queue is of no use to the next process. */
