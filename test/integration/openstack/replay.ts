@@ -51,7 +51,7 @@ export class Replay implements AsyncDisposable {
   get env(): Readonly<Record<string, string>> {
     return {
       OS_AUTH_URL: `${this.origin}/identity/v3`,
-      OS_USERNAME: 'demo',
+      OS_USERNAME: 'admin',
       OS_PASSWORD: 'demo-password',
       OS_PROJECT_NAME: 'demo',
       OS_REGION_NAME: 'RegionOne',
@@ -70,9 +70,13 @@ export class Replay implements AsyncDisposable {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    request.on('error', () => {}); // The client may go away in the middle: some tests are about that.
     const chunks: Buffer[] = [];
-    for await (const chunk of request) chunks.push(chunk);
+    try {
+      for await (const chunk of request) chunks.push(chunk);
+    } catch (error) {
+      if (request.destroyed) return; // The client went away in the middle: some tests are about that.
+      throw error;
+    }
     const asked = {
       method: request.method ?? '',
       path: request.url ?? '',
@@ -111,7 +115,7 @@ export class Replay implements AsyncDisposable {
       e.method === asked.method &&
       e.path === asked.path &&
       (e.headers['range'] ?? '') === (asked.headers.range ?? '') &&
-      (e.json === undefined || e.path.startsWith('/identity') || JSON.stringify(e.json) === shape(asked));
+      (e.json === undefined || said(JSON.stringify(e.json), e.path) === said(shape(asked), e.path));
     const all = this.#exchanges.filter(isIt);
     const [first] = all;
     if (first && all.length > 1) this.#exchanges.splice(this.#exchanges.indexOf(first), 1);
@@ -125,6 +129,11 @@ export class Replay implements AsyncDisposable {
 
 function shape({ headers, body }: Asked): string {
   return headers['content-type']?.startsWith('application/json') ? JSON.stringify(JSON.parse(body.toString())) : '';
+}
+
+/** Of a login only whose it is: its secrets are not those that were recorded. */
+function said(json: string, path: string): string {
+  return path.startsWith('/identity') ? (/"user":{"name":"[^"]*"/.exec(json)?.[0] ?? '') : json;
 }
 
 export const isFor = (prefix: (typeof PREFIXES)[number], { path }: Asked): boolean => path.startsWith(`/${prefix}/`);
