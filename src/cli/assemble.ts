@@ -62,6 +62,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     host,
     runDir,
     parallel,
+    freezeDeadlineMs: config.freezeDeadlineMs,
     journal: store,
     backend: reflinkBackend({ poolDir }),
     connections: connectionsOf(config),

@@ -129,7 +129,7 @@ function statusText(s: PoolStatus): string {
   if (s.mounted)
     rows.push(
       ['room', `${bytes(s.freeBytes)} of ${bytes(s.sizeBytes)} free`],
-      ['holds', `${count(s.templates, 'template')}, ${count(s.snapshots, 'snapshot')}`],
+      ['holds', `${count(s.templates, 'template')}, ${count(s.snapshots, 'snapshot')}, ${s.saved} saved`],
     );
   if (s.image !== undefined && s.image.sizeBytes - s.image.allocatedBytes > s.image.hostFreeBytes)
     rows.push([

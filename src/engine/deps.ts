@@ -10,6 +10,8 @@ export type EngineDeps = {
   readonly runDir: string;
   /** Commands at once, over all instances. */
   readonly parallel: number;
+  /** How long writing may stand still, unless told otherwise. */
+  readonly freezeDeadlineMs: number;
   readonly journal: Journal;
   readonly backend: Backend;
   readonly connections: Connections;

@@ -26,9 +26,6 @@ export type SnapshotPreview = {
   readonly steps: readonly PreviewStep[];
 };
 
-/** Longest time for which writing may stand still. */
-export const FREEZE_DEADLINE_MS = 5000;
-
 type Held = { readonly frozen: Frozen; readonly task: Task; readonly paths: ReadonlySet<string> };
 type Copy = { readonly path: string; readonly sizeBytes: number; readonly frozenMs: number };
 
@@ -171,7 +168,7 @@ export class Snapshots {
    * else is done to the instance meanwhile but snapshots.
    * @throws SV_BUSY: frozen already
    */
-  async freeze(ref: InstanceRef, { deadlineMs = FREEZE_DEADLINE_MS, signal }: FreezeOptions): Promise<void> {
+  async freeze(ref: InstanceRef, { deadlineMs = this.#deps.freezeDeadlineMs, signal }: FreezeOptions): Promise<void> {
     const { key } = await resolve(this.#deps, ref, signal);
     await this.#inOrder(key, async () => {
       if (this.#held.has(key)) throw standsStill(key);
@@ -223,7 +220,7 @@ export class Snapshots {
   async #copy(
     attachment: Attachment,
     name: string,
-    deadlineMs: number = FREEZE_DEADLINE_MS,
+    deadlineMs: number = this.#deps.freezeDeadlineMs,
     signal: AbortSignal,
   ): Promise<Copy> {
     const { saved, freezer } = this.#deps;

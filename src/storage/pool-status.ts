@@ -28,6 +28,8 @@ export type PoolStatus = {
   readonly freeBytes: number;
   readonly templates: number;
   readonly snapshots: number;
+  /** Saved snapshots of attachments. */
+  readonly saved: number;
 };
 
 export const poolImage = (stateDir: string): string => join(stateDir, 'pool.img');
@@ -87,8 +89,13 @@ export function poolStatus({ stateDir, poolDir }: PoolPaths): PoolStatus {
     sizeBytes: room === undefined ? 0 : room.blocks * room.bsize,
     freeBytes: room === undefined ? 0 : room.bavail * room.bsize,
     templates: entries(at.templates).length,
-    snapshots: entries(at.snapshots).reduce((sum, template) => sum + entries(join(at.snapshots, template)).length, 0),
+    snapshots: countBelow(at.snapshots),
+    saved: countBelow(at.saved),
   };
+}
+
+function countBelow(directory: string): number {
+  return entries(directory).reduce((sum, name) => sum + entries(join(directory, name)).length, 0);
 }
 
 function cloneOneBlock(from: string, to: string): void {

@@ -165,12 +165,12 @@ export async function planPoolRemoval(paths: PoolPaths): Promise<{ readonly imag
   const image = poolImage(paths.stateDir);
   if (!existsSync(image)) throw noImage(image);
   await ensurePool(paths);
-  const { templates, snapshots } = poolStatus(paths);
-  if (templates + snapshots === 0) return { image };
+  const { templates, snapshots, saved } = poolStatus(paths);
+  if (templates + snapshots + saved === 0) return { image };
   throw new ShiftvolError(
     'SV_BUSY',
-    `Cannot remove the pool: it holds ${templates} templates and ${snapshots} snapshots`,
-    { remedy: 'destroy the attachments and remove the templates first' },
+    `Cannot remove the pool: it holds ${templates} templates, ${snapshots} snapshots and ${saved} saved ones`,
+    { remedy: 'destroy the attachments, and remove the templates and what "shiftvol snapshot list" shows' },
   );
 }
 

@@ -285,6 +285,7 @@ export function makeRig(wrapStep?: WrapStep, poolCount = 10 * 65536): Rig {
       host: 'node1',
       runDir: '/run/sv',
       parallel: 4,
+      freezeDeadlineMs: 5000,
       journal: store,
       backend: host.backend(),
       connections: host.connections(),
