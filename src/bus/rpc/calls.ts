@@ -146,7 +146,8 @@ export class Calls {
     } catch (error) {
       this.counters.failed++;
       const told = remoteErrorOf(error, method);
-      this.#log.warn(`cannot do what a caller asks: ${explain(error)}`, {
+      // Whoever answers with an error of the caller's own world has told of it himself.
+      this.#log[error instanceof RemoteError ? 'debug' : 'warn'](`cannot do what a caller asks: ${explain(error)}`, {
         method,
         error: `${told.module}.${told.className}`,
         ...(context.requestId === undefined ? {} : { request_id: context.requestId }),
