@@ -72,6 +72,15 @@ test('making, starting, stopping and removing twice is one effect', async () => 
   await w.machines.remove(refOf(name), never);
 });
 
+test('a container that was left half made is completed', async () => {
+  const name = 'instance-0000000d';
+  const { key } = await w.create(name);
+  rmdirSync(join(w.world.lxd.dir, 'storage-pools/shiftvol/containers', name, 'rootfs'));
+  await w.boot(name);
+  assert.equal(await power(name), 'running');
+  await w.unmake(key);
+});
+
 test('two makers of one instance at once make one container', async () => {
   const name = 'instance-00000003';
   const [one, other] = await Promise.all([w.create(name), w.create(name)]);
@@ -141,6 +150,18 @@ test('a container does not start without its root file system, and says so', asy
   await w.spawn(key);
   await w.machines.start(refOf(name), never);
   assert.equal(await power(name), 'running');
+  await w.unmake(key);
+});
+
+test('a start that fails says what the container’s log says, and works when that is mended', async () => {
+  const name = 'instance-0000000b';
+  const { key } = await w.boot(name);
+  await w.world.lxd.sh(name, 'mv /sbin /elsewhere');
+  await w.machines.stop(refOf(name), FORCED, never);
+  await assert.rejects(
+    w.machines.start(refOf(name), never),
+    throws('SV_RUNTIME', /Cannot start instance "instance-0000000b": LXC says ".*Failed to exec/),
+  );
   await w.unmake(key);
 });
 
