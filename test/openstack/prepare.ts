@@ -37,6 +37,10 @@ export class Prepared implements AsyncDisposable {
     return id;
   }
 
+  async token(signal: AbortSignal): Promise<string> {
+    return (await login(this.env, signal)).id;
+  }
+
   /** A token that a session was given becomes worthless. */
   async revoke(token: string): Promise<void> {
     await got.delete(`${this.env['OS_AUTH_URL']}/auth/tokens`, {

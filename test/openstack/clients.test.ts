@@ -1,0 +1,132 @@
+/** The clients against real Keystone, Glance and Cinder: those of OS_*, else the small cloud. */
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { Readable } from 'node:stream';
+import { after, before, test } from 'node:test';
+import { Cinder } from '../../src/openstack/cinder.ts';
+import { findCloud } from '../../src/openstack/cloud.ts';
+import { Glance } from '../../src/openstack/glance.ts';
+import { CloudSession } from '../../src/openstack/session.ts';
+import { CONNECTOR } from '../integration/openstack/demo.ts';
+import { Cloud } from '../rig/cloud/cloud.ts';
+import { makeCredential, Prepared } from './prepare.ts';
+
+const signal = AbortSignal.timeout(600_000);
+let prepared: Prepared;
+before(async () => {
+  const env = process.env['OS_AUTH_URL'] ? process.env : (await Cloud.up()).credentials;
+  prepared = await Prepared.make(env, signal);
+});
+after(async () => await prepared[Symbol.asyncDispose]());
+
+const SIZE = 40 * 2 ** 20;
+
+test('40 MiB go up to Glance and come down as they were, in one piece and from the middle', async () => {
+  const glance = new Glance(prepared.session);
+  const chunks = Array.from({ length: 40 }, () => randomBytes(2 ** 20));
+  const sent = createHash('sha512');
+  for (const chunk of chunks) sent.update(chunk);
+
+  const wanted = { name: 'shiftvol-test', diskFormat: 'raw', containerFormat: 'bare', properties: { os_distro: 'x' } };
+  const image = await glance.upload(wanted, Readable.from(chunks, { objectMode: false }), signal, { sizeBytes: SIZE });
+  try {
+    const hex = sent.digest('hex');
+    assert.deepEqual(image.digest, { algorithm: 'sha512', hex });
+    assert.equal(image.sizeBytes, SIZE);
+    assert.equal((await glance.image('shiftvol-test', signal)).id, image.id);
+    const came = createHash('sha512');
+    for await (const chunk of await glance.download(image, signal)) came.update(chunk);
+    assert.equal(came.digest('hex'), hex);
+  } finally {
+    await glance.remove(image.id, signal);
+    await glance.remove(image.id, signal);
+  }
+});
+
+test('an upload that breaks off leaves no image', async () => {
+  const glance = new Glance(prepared.session);
+  const broken = Readable.from(
+    (async function* () {
+      for (let i = 0; i < 20; i++) yield randomBytes(2 ** 18);
+      throw new Error('the disk is gone');
+    })(),
+    { objectMode: false },
+  );
+
+  const wanted = { name: 'shiftvol-broken', diskFormat: 'raw', containerFormat: 'bare' };
+  await assert.rejects(glance.upload(wanted, broken, signal), /the disk is gone/);
+
+  await assert.rejects(glance.image('shiftvol-broken', signal), { code: 'SV_OPENSTACK_NOT_FOUND' });
+});
+
+test('an image that somebody else made is filled; an id that is taken is told', async () => {
+  const glance = new Glance(prepared.session);
+  const json = { name: 'shiftvol-queued', disk_format: 'raw', container_format: 'bare' };
+  const made = await prepared.session.request('image', { method: 'POST', path: '/images', json }, signal);
+  const { id } = made.body as { id: string };
+  try {
+    const image = await glance.uploadInto(id, Readable.from([Buffer.from('data')], { objectMode: false }), signal);
+    assert.equal(image.status, 'active');
+    const wanted = { name: 'other', diskFormat: 'raw', containerFormat: 'bare', id };
+    await assert.rejects(glance.upload(wanted, Readable.from(['x']), signal), { code: 'SV_OPENSTACK_CONFLICT' });
+    assert.equal((await glance.image(id, signal)).status, 'active');
+  } finally {
+    await glance.remove(id, signal);
+  }
+});
+
+test('a volume is attached to this host and let go of, twice over; a second host is refused', async () => {
+  const cinder = new Cinder(prepared.session);
+  const { id: volumeId } = await cinder.volume('demo-volume', signal);
+  for (const mode of ['rw', 'ro'] as const) {
+    const { id, connectionInfo } = await cinder.createAttachment({ volumeId, connector: CONNECTOR, mode }, signal);
+    try {
+      assert.equal(connectionInfo?.driver_volume_type, 'nfs');
+      assert.equal((await cinder.attachment(id, signal)).mode, mode);
+      await cinder.completeAttachment(id, signal);
+      await cinder.completeAttachment(id, signal);
+      assert.equal((await cinder.waitFor(volumeId, 'in-use', signal)).attachments[0]?.host, CONNECTOR.host);
+      await assert.rejects(cinder.createAttachment({ volumeId }, signal), { code: 'SV_OPENSTACK_REFUSED' });
+    } finally {
+      await cinder.deleteAttachment(id, signal);
+      await cinder.deleteAttachment(id, signal);
+    }
+    await cinder.waitFor(volumeId, 'available', signal);
+  }
+});
+
+test('a token that somebody gave us is used as it is', async () => {
+  const { OS_AUTH_URL, OS_REGION_NAME } = prepared.env;
+  const token = await prepared.token(signal);
+  using session = new CloudSession(findCloud({ env: { OS_AUTH_URL, OS_REGION_NAME, OS_TOKEN: token } }));
+
+  assert.equal((await new Cinder(session).volume('demo-volume', signal)).sizeGib, 1);
+
+  await prepared.revoke(token);
+  using late = new CloudSession(findCloud({ env: { OS_AUTH_URL, OS_REGION_NAME, OS_TOKEN: token } }));
+  await assert.rejects(new Cinder(late).volume('demo-volume', signal), { code: 'SV_OPENSTACK_AUTH' });
+});
+
+test('an application credential is as good as a password, until it ends', async () => {
+  const env = { OS_AUTH_URL: prepared.env['OS_AUTH_URL'], OS_REGION_NAME: prepared.env['OS_REGION_NAME'] };
+  await using credential = await makeCredential(prepared, signal);
+  const cloud = findCloud({ env: { ...env, ...credential.env } });
+  {
+    using session = new CloudSession(cloud);
+    assert.equal((await new Cinder(session).volume('demo-volume', signal)).sizeGib, 1);
+  }
+  await credential[Symbol.asyncDispose]();
+  using session = new CloudSession(cloud);
+  await assert.rejects(new Cinder(session).volume('demo-volume', signal), { code: 'SV_OPENSTACK_AUTH' });
+});
+
+test('what Nova attached is refused without a service token, and done with one', async t => {
+  const id = await prepared.attachThroughNova(signal);
+  if (id === undefined) return t.skip('no host for servers');
+
+  await assert.rejects(new Cinder(prepared.session).deleteAttachment(id, signal), { code: 'SV_OPENSTACK_CONFLICT' });
+
+  const service = findCloud({ env: { ...prepared.env, OS_USERNAME: 'cinder', OS_PROJECT_NAME: 'service' } });
+  using session = new CloudSession(prepared.session.cloud, { service });
+  await new Cinder(session).deleteAttachment(id, signal);
+});
