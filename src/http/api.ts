@@ -38,6 +38,26 @@ const source = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('connection'), connection, idBase }),
 ]);
 const asked = { requestId, instance };
+/** Of a connection, by name: in the clear, since nobody but root gets to the socket. */
+const secrets = z.union([z.instanceof(Secrets), z.record(name, z.string().max(65536))]).optional();
+const spawn = z
+  .strictObject({
+    ...asked,
+    action: z.literal('spawn'),
+    template: name.optional(),
+    sizeBytes: count.optional(),
+    source: source.optional(),
+    volumeId: name.optional(),
+    secrets,
+  })
+  .refine(s => (s.source === undefined) !== (s.template === undefined), {
+    path: ['template'],
+    message: 'either "template" or "source" is accepted',
+  })
+  .refine(s => s.source === undefined || s.sizeBytes === undefined, {
+    path: ['sizeBytes'],
+    message: 'a size beside "source" belongs into it',
+  });
 const command = z.discriminatedUnion('action', [
   z.strictObject({
     ...asked,
@@ -46,8 +66,7 @@ const command = z.discriminatedUnion('action', [
     source,
     readOnly: z.boolean(),
     volumeId: name.optional(),
-    // Of the connection, by name: in the clear, since nobody but root gets to the socket.
-    secrets: z.union([z.instanceof(Secrets), z.record(name, z.string().max(65536))]).optional(),
+    secrets,
   }),
   z.strictObject({
     ...asked,
@@ -56,7 +75,7 @@ const command = z.discriminatedUnion('action', [
     volumeId: name.optional(),
     lazy: z.boolean(),
   }),
-  z.strictObject({ ...asked, action: z.literal('spawn'), template: name, sizeBytes: count.optional() }),
+  spawn,
   z.strictObject({
     ...asked,
     action: z.literal('extend'),
@@ -160,10 +179,20 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
 }
 
 function commandOf(body: z.output<typeof command>): Command {
-  if (body.action !== 'attach') return clean(body);
-  const { secrets, ...rest } = body;
-  if (secrets === undefined) return clean(rest);
-  return { ...clean(rest), secrets: secrets instanceof Secrets ? secrets : new Secrets(secrets) };
+  if (body.action !== 'attach' && body.action !== 'spawn') return clean(body);
+  const secrets = secretsOf(body);
+  if (body.action === 'attach') {
+    const { secrets: _, ...rest } = body;
+    return { ...clean(rest), ...secrets };
+  }
+  const { secrets: _, source, template = '', sizeBytes, ...rest } = body;
+  const root = source === undefined ? clean({ template, sizeBytes }) : { source: clean(source) };
+  return { ...clean(rest), ...root, ...secrets };
+}
+
+function secretsOf({ secrets }: Pick<z.output<typeof spawn>, 'secrets'>): { readonly secrets?: Secrets } {
+  if (secrets === undefined) return {};
+  return { secrets: secrets instanceof Secrets ? secrets : new Secrets(secrets) };
 }
 
 /** An attachment that is named by its id is at one place: its id follows from that. */

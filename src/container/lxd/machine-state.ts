@@ -1,5 +1,5 @@
 /** Starting, stopping, pausing: what LXD is asked for, and what it is in afterwards. */
-import { ShiftvolError } from '../../errors.ts';
+import type { ShiftvolError } from '../../errors.ts';
 import type { PowerState } from '../machines.ts';
 import type { LxdClient } from './client.ts';
 import { LxdError } from './lxd-error.ts';
@@ -89,16 +89,4 @@ async function lastErrors(client: LxdClient, path: string, signal: AbortSignal):
     if (error instanceof LxdError) return '';
     throw error;
   }
-}
-
-export function requireState(instance: LxdInstance, verb: string, accepted: PowerState): void {
-  const state = powerOf(instance.status);
-  if (state === accepted) return;
-  throw new ShiftvolError(
-    'SV_USAGE',
-    `Cannot ${verb} instance "${instance.name}": it is ${state}, ${accepted} is accepted`,
-    {
-      field: 'instance',
-    },
-  );
 }

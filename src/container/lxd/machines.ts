@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import type { InstanceRef } from '../../engine/model.ts';
 import type { Instance } from '../../engine/ports.ts';
 import { ShiftvolError } from '../../errors.ts';
-import { overlaps, showRange } from '../../idmap/range.ts';
 import { statxIfThere } from '../../kernel/statx.ts';
 import type {
   Diagnostics,
@@ -16,11 +15,12 @@ import type {
 } from '../machines.ts';
 import { readConsole } from './console.ts';
 import { readDiagnostics } from './diagnostics.ts';
-import { isHere, uuidOf, volatileIdmaps } from './instance.ts';
+import { isHere, uuidOf } from './instance.ts';
 import { instancePath, Lookup } from './lookup.ts';
 import { LxdError } from './lxd-error.ts';
 import { flavorChange, instanceOf, label, limitsOf, MADE_KEY, rootPathOf } from './machine-config.ts';
-import { type Action, changeState, explainStart, powerOf, requireState, resource } from './machine-state.ts';
+import { clash, exists, notFound, requireOurs, requireRoot, requireState } from './machine-refuse.ts';
+import { type Action, changeState, explainStart, powerOf, resource } from './machine-state.ts';
 import { mountsBelow } from './mounts-below.ts';
 import { PATIENCE, type Patience, patiently } from './patience.ts';
 import { ensureRootPool, makeRootStub, ROOT_POOL } from './root-pool.ts';
@@ -268,52 +268,4 @@ export class LxdMachines implements Machines {
 
 function directoryName(project: string, name: string): string {
   return project === 'default' ? name : `${project}_${name}`;
-}
-
-function requireOurs({ name, config }: LxdInstance): void {
-  if (config[MADE_KEY] !== undefined) return;
-  throw new ShiftvolError('SV_USAGE', `Cannot change instance "${name}": shiftvol did not make it`, {
-    field: 'instance',
-    remedy: 'use the runtime’s own tools',
-  });
-}
-
-function requireRoot({ name, config }: LxdInstance): void {
-  const rootPath = rootPathOf(config);
-  if (rootPath === undefined || statxIfThere(rootPath)?.mountRoot) return;
-  throw new ShiftvolError(
-    'SV_ATTACHMENT_NOT_FOUND',
-    `Cannot start instance "${name}": its root file system is not mounted at "${rootPath}"`,
-    { remedy: 'run "shiftvol recover", which mounts it again' },
-  );
-}
-
-function clash({ name, uuid, idRange }: MachineSpec, other: LxdInstance): ShiftvolError | undefined {
-  if (uuidOf(other) === uuid) return exists({ name, uuid }, other);
-  const taken = volatileIdmaps(other)
-    .flat()
-    .map(({ hostId: start, count }) => ({ start, count }))
-    .find(range => overlaps(range, idRange));
-  if (!taken) return undefined;
-  return new ShiftvolError(
-    'SV_RANGE_TAKEN',
-    `Cannot make instance "${name}": "${other.name}" has ids ${showRange(taken)}, which overlap ${showRange(idRange)}`,
-    { field: 'idRange', remedy: 'reserve another range' },
-  );
-}
-
-function exists({ name, uuid }: Pick<MachineSpec, 'name' | 'uuid'>, other: LxdInstance): ShiftvolError {
-  return new ShiftvolError(
-    'SV_INSTANCE_EXISTS',
-    `Cannot make instance "${name}" (${uuid}): there is "${other.name}" with uuid ${uuidOf(other) ?? 'none'} in project "${other.project}"`,
-    { field: 'name', remedy: 'remove that, or give it another name' },
-  );
-}
-
-function notFound({ ref, project }: InstanceRef): ShiftvolError {
-  return new ShiftvolError(
-    'SV_INSTANCE_NOT_FOUND',
-    `Cannot find instance "${ref}"${project === undefined ? '' : ` in project "${project}"`}`,
-    { field: 'instance' },
-  );
 }

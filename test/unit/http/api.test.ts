@@ -12,6 +12,26 @@ const body = {
   readOnly: false,
 };
 
+const SPAWN = { action: 'spawn', instance: { ref: 'c1' } };
+
+test('a spawn takes a template’s name, or any source', async () => {
+  using rig = makeRig();
+  const signal = new AbortController().signal;
+  const spawn = (more: object) =>
+    answer(rig.engine, { command: 'execute', body: { ...SPAWN, ...more } } as ApiRequest, signal);
+
+  await spawn({ template: 'web' });
+  await spawn({ instance: { ref: 'c2' }, source: { kind: 'file', path: '/v.img', idBase: 7 }, secrets: { key: 'k' } });
+
+  assert.deepEqual(
+    rig.engine.list().map(a => [a.plan.role, a.plan.source.kind, a.plan.idBase]),
+    [
+      ['root', 'template', 0],
+      ['root', 'file', 7],
+    ],
+  );
+});
+
 test('a request of the right shape is taken', () => {
   assert.deepEqual(parseApiRequest({ command: 'execute', body }), { command: 'execute', body, dryRun: false });
 });
@@ -29,6 +49,17 @@ for (const [what, value, field] of [
     'body.source.path',
   ],
   ['no instance', { command: 'execute', body: { ...body, instance: { ref: '' } } }, 'body.instance.ref'],
+  ['a root file system of nothing', { command: 'execute', body: SPAWN }, 'body.template'],
+  [
+    'a root file system of two things',
+    { command: 'execute', body: { ...SPAWN, template: 'web', source: body.source } },
+    'body.template',
+  ],
+  [
+    'a size that is nobody’s',
+    { command: 'execute', body: { ...SPAWN, source: body.source, sizeBytes: 1 } },
+    'body.sizeBytes',
+  ],
   ['a prototype', JSON.parse('{"command":"list","__proto__":{"x":1}}'), ''],
   ['a negative count', { command: 'idmap.alloc', instance: 'c1', count: -1 }, 'count'],
 ] as const)
