@@ -1,4 +1,5 @@
 /** A compute host: an LXD, a pool and ids of its own, the agent, and nova-compute beside it. */
+import { chmodSync } from 'node:fs';
 import { readMountinfo } from '../../src/mount/mountinfo.ts';
 import { type Agent, makeWorld, type World } from '../e2e/world.ts';
 import type { Cloud } from '../rig/cloud/cloud.ts';
@@ -34,8 +35,9 @@ export class ComputeHost implements AsyncDisposable {
     await using scope = new AsyncDisposableStack();
     scope.use(needSubids([`${ids.owner}:${ids.start}:${ids.count}`]));
     const world = scope.use(await makeWorld());
+    chmodSync(world.dir, 0o711); // containers' own users walk through it to their root file system
     Object.assign(world.env, cloud.credentials, { SHIFTVOL_HOST: name });
-    const config = { subid_owner: ids.owner, rpc: { url: cloud.brokerUrl }, ...change };
+    const config = { subid_owner: ids.owner, rpc: { url: cloud.brokerUrl }, nova: { enabled: true }, ...change };
     const host = new ComputeHost(name, world, ids, config);
     scope.defer(() => host.stopAgent());
     await host.startAgent();
