@@ -36,7 +36,11 @@ export function makeNova(config: Config, host: Host, log: Log): NovaParts {
       },
       properties: async () => {
         const { connectorProperties } = await import('../storage/connect/properties.ts');
-        return await connectorProperties({ host: config.host, ...(address !== null && { ip: address }) });
+        return await connectorProperties({
+          host: config.host,
+          multipath: config.volumes.multipath,
+          ...(address !== null && { ip: address }),
+        });
       },
     },
     images: glanceImages(config, cloud),

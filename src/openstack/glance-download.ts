@@ -30,6 +30,8 @@ async function* read(
 ): AsyncGenerator<Buffer> {
   let done = 0;
   let barren = 0;
+  /** A reader that stops before the end throws into the yield: nobody wants the rest. */
+  let abandoned = false;
   for (;;) {
     const before = done;
     const exchange = await openFrom(session, image, done, signal);
@@ -39,14 +41,16 @@ async function* read(
         if (image.sizeBytes !== undefined && done > image.sizeBytes)
           throw wrongSize(image, `more than ${image.sizeBytes}`);
         hash?.update(chunk);
+        abandoned = true;
         yield chunk;
+        abandoned = false;
       }
       const whole = image.sizeBytes ?? exchange.wholeBytes;
       if (whole === undefined || done >= whole) break;
       session.log?.debug(`image: ${image.id} ended after ${done} of ${whole} bytes`, { image: image.id });
     } catch (error) {
       signal.throwIfAborted();
-      if (error instanceof ShiftvolError) throw error;
+      if (abandoned || error instanceof ShiftvolError) throw error;
       session.log?.debug(`image: ${image.id} broke off after ${done} bytes: ${withoutSecrets(error).message}`, {
         image: image.id,
       });
