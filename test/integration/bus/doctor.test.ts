@@ -1,16 +1,11 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { promisify } from 'node:util';
 import got from 'got';
 import { type BusCheck, checkBus } from '../../../src/bus/doctor.ts';
+import { makeCertificates } from '../../rig/certificates.ts';
 import { type Rabbit, startRabbit } from '../../rig/rabbit.ts';
 import { attachNote, bodyOf, configFor, JSON_PROPERTIES, rawChannel, startBus, until } from './helpers.ts';
 
-const run = promisify(execFile);
 const never = new AbortController().signal;
 const texts = (checks: readonly BusCheck[], name: string) =>
   checks.filter(c => c.check === name).map(c => `${c.ok} ${c.detail}`);
@@ -92,69 +87,19 @@ test('a wrong password, vhost or host has its own remedy', async () => {
 });
 
 test('TLS: the broker’s certificate and name are verified against the CA that is configured', async () => {
-  const dir = await mkdtemp(join(tmpdir(), 'shiftvol-tls-'));
-  try {
-    const file = (name: string) => join(dir, name);
-    await run('openssl', [
-      'req',
-      '-x509',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-days',
-      '2',
-      '-subj',
-      '/CN=test CA',
-      '-keyout',
-      file('ca.key'),
-      '-out',
-      file('ca.pem'),
-    ]);
-    await run('openssl', [
-      'req',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-subj',
-      '/CN=localhost',
-      '-keyout',
-      file('key.pem'),
-      '-out',
-      file('csr.pem'),
-    ]);
-    await writeFile(file('ext'), 'subjectAltName=DNS:localhost\n');
-    await run('openssl', [
-      'x509',
-      '-req',
-      '-in',
-      file('csr.pem'),
-      '-CA',
-      file('ca.pem'),
-      '-CAkey',
-      file('ca.key'),
-      '-CAcreateserial',
-      '-days',
-      '2',
-      '-extfile',
-      file('ext'),
-      '-out',
-      file('cert.pem'),
-    ]);
-    await using secure = await startRabbit({
-      tls: { ca: file('ca.pem'), cert: file('cert.pem'), key: file('key.pem') },
-    });
-    const url = (host: string) => `rabbit://guest:guest@${host}:${secure.port}/?ssl=true`;
-    const connects = async (host: string, bus: object) => {
-      const [check] = await checkBus(configFor(url(host), bus), never);
-      return check?.ok ? 'yes' : check?.remedy;
-    };
+  await using files = await makeCertificates();
+  await using secure = await startRabbit({ tls: files });
+  const url = (host: string) => `rabbit://guest:guest@${host}:${secure.port}/?ssl=true`;
+  const connects = async (host: string, bus: object) => {
+    const [check] = await checkBus(configFor(url(host), bus), never);
+    return check?.ok ? 'yes' : check?.remedy;
+  };
 
-    assert.equal(await connects('localhost', { tls: { ca: file('ca.pem') } }), 'yes');
-    assert.match((await connects('localhost', {})) ?? '', /^set bus.tls.ca/);
-    assert.match((await connects('127.0.0.1', { tls: { ca: file('ca.pem') } })) ?? '', /^set bus.tls.ca/);
-    await using service = startBus(configFor(`${url('localhost')}&ssl_ca_file=${file('ca.pem')}`), async () => {});
-    await until('subscribed', () => service.status.subscribed);
-  } finally {
-    await rm(dir, { recursive: true });
+  assert.equal(await connects('localhost', { tls: { ca: files.ca } }), 'yes');
+  assert.match((await connects('localhost', {})) ?? '', /^set bus.tls.ca/);
+  assert.match((await connects('127.0.0.1', { tls: { ca: files.ca } })) ?? '', /^set bus.tls.ca/);
+  await using service = startBus(configFor(`${url('localhost')}&ssl_ca_file=${files.ca}`), async () => {});
+  await until('subscribed', () => service.status.subscribed);
+});
   }
 });
