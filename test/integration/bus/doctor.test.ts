@@ -101,5 +101,3 @@ test('TLS: the broker’s certificate and name are verified against the CA that 
   await using service = startBus(configFor(`${url('localhost')}&ssl_ca_file=${files.ca}`), async () => {});
   await until('subscribed', () => service.status.subscribed);
 });
-  }
-});

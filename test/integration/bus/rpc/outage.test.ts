@@ -77,6 +77,7 @@ test('a connection that says nothing any more is given up by its heartbeat, and 
   first.swallow();
 
   assert.deepEqual(await answer, { result: 1 });
+  await service.subscribed();
   assert.notEqual(ways.taken(service), first);
   assert.equal(service.called.length, 1);
 });
