@@ -41,8 +41,8 @@ export async function readResources({ proc, cgroup, poolDir }: ResourceRoots): P
 }
 
 /** `200000 100000` are two processors; `max 100000` are all. At least one. */
-function quotaOf(cpuMax: string | undefined): number {
-  const [quota = 'max', period = '100000'] = (cpuMax ?? '').trim().split(' ');
+function quotaOf(cpuMax = 'max 100000'): number {
+  const [quota, period] = cpuMax.trim().split(' ');
   const processors = Number(quota) / Number(period);
   return Number.isFinite(processors) ? Math.max(1, Math.floor(processors)) : Number.POSITIVE_INFINITY;
 }

@@ -8,12 +8,14 @@ import { targetOf } from './target.ts';
 
 type Volume = Omit<VolumeMapping, 'device'> & { readonly encryption?: unknown };
 
-/** Attached already is success, wherever it is attached. @throws what the engine throws; SV_CONNECTION_INFO, SV_TARGET_INVALID */
+/**
+ * Attached already is success, at whatever path; where its mount is gone (a reboot of the host) it is mounted again.
+ * @throws what the engine throws; SV_CONNECTION_INFO, SV_TARGET_INVALID
+ */
 export async function attach(nova: Nova, instance: NovaInstance, volume: Volume, { signal }: Call): Promise<void> {
   const { volumeId } = volume;
-  if (find(nova, instance, volumeId)?.status.state === 'attached') return;
   const { connection, secrets } = await nova.connectors.read(volume.connectionInfo, volume.encryption);
-  const target = await targetOf(nova, instance, volumeId, signal);
+  const target = find(nova, instance, volumeId)?.plan.target ?? (await targetOf(nova, instance, volumeId, signal));
   await nova.engine.execute(
     {
       action: 'attach',
