@@ -1,5 +1,5 @@
 import type { Allocator } from './allocator.ts';
-import type { Backend, Connections, Freezer, Journal, Mounter, Runtime, SavedImages } from './ports.ts';
+import type { Backend, Connections, Freezer, Journal, Mounter, Runtime, SavedImages, VolumeService } from './ports.ts';
 import type { WrapStep } from './saga.ts';
 
 /** All that the engine works with. */
@@ -15,6 +15,8 @@ export type EngineDeps = {
   readonly journal: Journal;
   readonly backend: Backend;
   readonly connections: Connections;
+  /** For volumes that are asked for by name. */
+  readonly volumes?: VolumeService;
   readonly saved: SavedImages;
   readonly freezer: Freezer;
   readonly mounter: Mounter;

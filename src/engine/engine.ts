@@ -8,6 +8,7 @@ import {
   type AttachCommand,
   type Attachment,
   type AttachmentId,
+  type AttachVolumeCommand,
   type Command,
   type DestroyCommand,
   type DetachCommand,
@@ -22,7 +23,7 @@ import {
   type StepTiming,
 } from './model.ts';
 import { mapOfAllocation, planSpawn } from './plan.ts';
-import type { Allocation, Also, UsedRange } from './ports.ts';
+import type { Allocation, Also, UsedRange, VolumeService } from './ports.ts';
 import { findToDestroy, findToDetach, prepareAttach, prepareSpawn, type Settle } from './prepare.ts';
 import { type Preview, preview } from './preview.ts';
 import { KeyedQueue } from './queue.ts';
@@ -102,6 +103,15 @@ export class Engine {
     return await preview(this.#deps, command, signal);
   }
 
+  /** A volume that its service exports to this host first. @throws SV_HOST: this host knows no such service; as `execute` */
+  async attachVolume(command: AttachVolumeCommand, signal: AbortSignal): Promise<Outcome> {
+    return await this.#volumes.attach(command, this, signal);
+  }
+
+  async previewVolume(command: AttachVolumeCommand, signal: AbortSignal): Promise<Preview> {
+    return await this.#volumes.preview(command, this, signal);
+  }
+
   list(instance?: InstanceKey): readonly Attachment[] {
     return this.#deps.journal.list(instance);
   }
@@ -158,6 +168,11 @@ export class Engine {
   /** Everybody's host ids, as far as this host tells. */
   async usedIds(signal: AbortSignal): Promise<readonly UsedRange[]> {
     return await this.#deps.allocator.used(signal);
+  }
+
+  get #volumes(): VolumeService {
+    if (this.#deps.volumes) return this.#deps.volumes;
+    throw new ShiftvolError('SV_HOST', 'Cannot ask for volumes by name: no volume service is set up on this host');
   }
 
   async #do(command: Command, run: Run): Promise<Ended> {

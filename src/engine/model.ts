@@ -75,6 +75,11 @@ export type AttachCommand = Asked & {
   /** For a connection: never journaled, never logged. */
   readonly secrets?: Secrets;
 };
+/** A volume that its service has to be asked for first. `volume`: its name or id there. */
+export type AttachVolumeCommand = Omit<AttachCommand, 'source' | 'volumeId' | 'secrets'> & {
+  readonly volume: string;
+  readonly idBase?: number;
+};
 /** `target` or `volumeId` says which one. `lazy`: take it away from under a process that still holds it. */
 export type DetachCommand = Asked & {
   readonly action: 'detach';

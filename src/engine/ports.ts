@@ -3,12 +3,14 @@
 import type { Readable } from 'node:stream';
 import type { ErrorReport } from '../errors.ts';
 import type { Idmap, IdRange } from '../idmap/idmap.ts';
+import type { Engine } from './engine.ts';
 import type {
   Action,
   Attachment,
   AttachmentEvent,
   AttachmentId,
   AttachmentState,
+  AttachVolumeCommand,
   Connection,
   FsType,
   InstanceKey,
@@ -18,6 +20,8 @@ import type {
   StepName,
   Task,
 } from './model.ts';
+import type { Preview } from './preview.ts';
+import type { Leftover } from './recover.ts';
 import type { Secrets } from './secrets.ts';
 
 /** A clean, read-only file system image from which snapshots are taken. */
@@ -146,6 +150,21 @@ export interface Connections {
   disconnect(connection: Connection, options: { signal?: AbortSignal }): Promise<void>;
   /** Takes notice that the service made the volume larger. Returns its size on this host, in bytes. @throws SV_CONNECTION: not connected */
   extend(connection: Connection, signal?: AbortSignal): Promise<number>;
+}
+
+/** What a volume service needs of the engine. */
+export type VolumeHost = Pick<Engine, 'execute' | 'preview' | 'list' | 'recover'>;
+
+/** A service that exports volumes to this host because we ask it to, without Nova: what it exports is ours to end. */
+export interface VolumeService {
+  /** Has the volume exported, and attached by the engine. All of it, or what is left is found by `sweep`. */
+  attach(command: AttachVolumeCommand, host: VolumeHost, signal: AbortSignal): Promise<Outcome>;
+  preview(command: AttachVolumeCommand, host: VolumeHost, signal: AbortSignal): Promise<Preview>;
+  /** Ends at the service what an attach began that the journal (`known`) does not have. Tells what it cannot end, or is not sure of. */
+  sweep(
+    known: readonly Connection[],
+    options: { readonly dryRun: boolean; readonly signal: AbortSignal },
+  ): Promise<readonly Leftover[]>;
 }
 
 export type MountSpec = {

@@ -23,7 +23,7 @@ export type Recovery = {
  * Things that look like ours and that the journal does not know: told, never touched. `unseen`: a place that could not be looked at, and
  * why; a runtime that is away is no reason not to start.
  */
-export type Leftover = { readonly kind: 'snapshot' | 'device' | 'unseen'; readonly what: string };
+export type Leftover = { readonly kind: 'snapshot' | 'device' | 'attachment' | 'unseen'; readonly what: string };
 
 export function leftoverText({ kind, what }: Leftover): string {
   return kind === 'unseen' ? `could not look at ${what}` : `not in the journal, left alone: ${kind} ${what}`;
@@ -56,7 +56,7 @@ export async function recover(
     if (one) found.push(one);
   }
   const ended = await tasks.recover(dryRun, signal, inOrder);
-  const leftovers = await findLeftovers(deps, signal);
+  const leftovers = [...(await findLeftovers(deps, signal)), ...(await sweepVolumes(deps, dryRun, signal))];
   return { dryRun, tasks: ended, attachments: found, leftovers };
 }
 
@@ -173,6 +173,12 @@ async function findLeftovers(deps: EngineDeps, signal: AbortSignal): Promise<Lef
     if (!snapshots.has(name)) found.push({ kind: 'snapshot', what: name });
   for (const runtime of deps.runtimes) found.push(...(await strayDevices(runtime, devices, signal)));
   return found;
+}
+
+async function sweepVolumes(deps: EngineDeps, dryRun: boolean, signal: AbortSignal): Promise<readonly Leftover[]> {
+  const sources = deps.journal.list().map(a => a.plan.source);
+  const known = sources.flatMap(source => (source.kind === 'connection' ? [source.connection] : []));
+  return (await deps.volumes?.sweep(known, { dryRun, signal })) ?? [];
 }
 
 async function strayDevices(runtime: Runtime, known: ReadonlySet<string>, signal: AbortSignal): Promise<Leftover[]> {

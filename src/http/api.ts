@@ -1,7 +1,13 @@
 /** What can be asked of an engine from outside its process: the agent's socket and the command line speak this. */
 import { z } from 'zod';
 import type { Engine } from '../engine/engine.ts';
-import { CONNECTION_TYPES, type Command, type InstanceRef, type Outcome } from '../engine/model.ts';
+import {
+  type AttachVolumeCommand,
+  CONNECTION_TYPES,
+  type Command,
+  type InstanceRef,
+  type Outcome,
+} from '../engine/model.ts';
 import { Secrets } from '../engine/secrets.ts';
 import type { Place } from '../engine/snapshots.ts';
 import { ShiftvolError } from '../errors.ts';
@@ -93,6 +99,12 @@ const named = { instance: name, project: name.optional() };
 
 export const apiRequest = z.discriminatedUnion('command', [
   z.strictObject({ command: z.literal('execute'), body: command, dryRun }),
+  // A volume of Cinder, by name or id: exported to this host first.
+  z.strictObject({
+    command: z.literal('attach.volume'),
+    body: z.strictObject({ ...asked, target: path, readOnly: z.boolean(), volume: name, idBase }),
+    dryRun,
+  }),
   z.strictObject({ command: z.literal('list'), instance: name.optional() }),
   z.strictObject({ command: z.literal('show'), ...named, target: path.optional() }),
   z.strictObject({ command: z.literal('recover'), dryRun }),
@@ -134,9 +146,12 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
     case 'execute': {
       const body = byAttachment(engine, commandOf(request.body));
       if (request.dryRun) return await engine.preview(body, signal);
-      const outcome = await engine.execute(body, signal);
-      requireAnswerTo(body, outcome);
-      return { ...outcome, attachments: outcome.attachments.map(viewOf) };
+      return outcomeOf(body, await engine.execute(body, signal));
+    }
+    case 'attach.volume': {
+      const body = clean({ ...request.body, action: 'attach' as const });
+      if (request.dryRun) return await engine.previewVolume(body, signal);
+      return outcomeOf(body, await engine.attachVolume(body, signal));
     }
     case 'list':
       return listView(engine.list(), request.instance);
@@ -178,6 +193,11 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
   }
 }
 
+function outcomeOf(asked: Command | AttachVolumeCommand, outcome: Outcome) {
+  requireAnswerTo(asked, outcome);
+  return { ...outcome, attachments: outcome.attachments.map(viewOf) };
+}
+
 function commandOf(body: z.output<typeof command>): Command {
   if (body.action !== 'attach' && body.action !== 'spawn') return clean(body);
   const secrets = secretsOf(body);
@@ -207,7 +227,7 @@ function byAttachment(engine: Engine, command: Command): Command {
 }
 
 /** The engine answers a request id that it knows with the answer of that time; it must have been to the same question. */
-function requireAnswerTo(body: Command, { action, attachments }: Outcome): void {
+function requireAnswerTo(body: Command | AttachVolumeCommand, { action, attachments }: Outcome): void {
   const target = 'target' in body ? body.target : undefined;
   const other = attachments.find(a => target !== undefined && a.plan.target !== target);
   if (body.requestId === undefined || (action === body.action && other === undefined)) return;

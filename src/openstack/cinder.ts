@@ -74,6 +74,14 @@ export class Cinder {
     );
   }
 
+  /** How an encrypted volume is encrypted: Cinder's own words, without the key. */
+  async encryption(volumeId: string, signal: AbortSignal): Promise<Readonly<Record<string, unknown>>> {
+    const purpose = `find how the volume ${volumeId} is encrypted`;
+    const path = `/volumes/${encodeURIComponent(volumeId)}/encryption`;
+    const { body } = await this.#ask({ method: 'GET', path, purpose }, signal);
+    return readAnswer(z.record(z.string(), z.unknown()), body, purpose);
+  }
+
   /**
    * Reserves the volume; with a connector it is exported to this host at once.
    * Not repeated where the answer is lost: look for it with `attachments`.

@@ -20,7 +20,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   events: ['engine', 'config'],
   bus: ['engine', 'config', 'events', 'log'],
   log: ['engine'],
-  openstack: ['log'],
+  openstack: ['engine', 'log'],
   nova: ['engine', 'container', 'bus', 'idmap', 'kernel'],
   http: ['engine'],
   doctor: ['engine', 'kernel', 'idmap', 'mount', 'storage', 'container', 'store', 'bus', 'config'],

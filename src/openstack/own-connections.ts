@@ -1,0 +1,67 @@
+/** Connections of which this host itself holds the attachment in Cinder: it ends with them. */
+import type { Connection } from '../engine/model.ts';
+import type { Connections, ImageRef } from '../engine/ports.ts';
+import type { Secrets } from '../engine/secrets.ts';
+import { explain, isError } from '../errors.ts';
+import type { Log } from '../log/log.ts';
+import type { Cinder, ConnectionInfo } from './cinder.ts';
+
+/** Fact of a connection: the id of our attachment. Those that Nova made have none, and are ended by Nova. */
+const OWN = 'cinderAttachment';
+
+export function asOwn(connection: Connection, attachmentId: string): Connection {
+  return { ...connection, facts: { ...connection.facts, [OWN]: attachmentId } };
+}
+
+export function ownAttachment({ facts }: Connection): string | undefined {
+  const id = facts[OWN];
+  return typeof id === 'string' ? id : undefined;
+}
+
+export type OwnConnectionsDeps = {
+  readonly connections: Connections;
+  readonly cinder: () => Promise<Cinder>;
+  readonly read: (info: ConnectionInfo) => Promise<{ readonly secrets: Secrets }>;
+  readonly log?: Log | undefined;
+};
+
+export function ownConnections({ connections, cinder, read, log }: OwnConnectionsDeps): Connections {
+  return {
+    ...connections,
+    find: (connection, signal) => connections.find(connection, signal),
+    extend: (connection, signal) => connections.extend(connection, signal),
+
+    /** `secrets` come with the request that made the attachment; later they are asked for again, since they are kept nowhere. */
+    connect: async (connection, { secrets, signal = AbortSignal.any([]) }): Promise<ImageRef> => {
+      const id = ownAttachment(connection);
+      if (id === undefined) return await connections.connect(connection, { signal, ...(secrets && { secrets }) });
+      if (secrets === undefined) {
+        const again = await secretsAgain(id, signal);
+        return await connections.connect(connection, { signal, ...(again && { secrets: again }) });
+      }
+      const image = await connections.connect(connection, { signal, secrets });
+      await (await cinder()).completeAttachment(id, signal);
+      return image;
+    },
+
+    /** Cinder is told last: it may take the export away at once. */
+    disconnect: async (connection, { signal = AbortSignal.any([]) }) => {
+      await connections.disconnect(connection, { signal });
+      const id = ownAttachment(connection);
+      if (id !== undefined) await (await cinder()).deleteAttachment(id, signal);
+    },
+  };
+
+  /** After a power cut Cinder may be down as long as we were; many volumes need no secret. */
+  async function secretsAgain(id: string, signal: AbortSignal): Promise<Secrets | undefined> {
+    try {
+      const { connectionInfo } = await (await cinder()).attachment(id, signal);
+      return connectionInfo && (await read(connectionInfo)).secrets;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isError(error)) throw error;
+      log?.warn(`Cinder does not tell how attachment ${id} is reached; trying without: ${explain(error)}`);
+      return undefined;
+    }
+  }
+}
