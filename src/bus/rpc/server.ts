@@ -3,7 +3,7 @@ import type { Config } from '../../config/schema.ts';
 import { maskUrl } from '../../config/transport-url.ts';
 import type { Log } from '../../log/log.ts';
 import { BusChannel } from '../channel.ts';
-import { keepConnected, reason, type Session } from '../connection.ts';
+import { deadline, keepConnected, reason, type Session } from '../connection.ts';
 import { Calls, type RpcCounters } from './calls.ts';
 import type { RpcEndpoint } from './endpoint.ts';
 import { declareRpc, type RpcQueues, rpcQueues } from './queues.ts';
@@ -17,6 +17,7 @@ const REPLY_TIMEOUT_MS = 5000;
 const SUSPICIOUS_MS = 5000;
 /** What is then taken out of each queue, one by one. */
 const MAX_DRAINED = 1000;
+const GET_TIMEOUT_MS = 10_000;
 
 export type RpcStatus = {
   /** Without a password. */
@@ -109,7 +110,8 @@ export class RpcServer {
     for (const queue of this.#names) {
       for (let n = 0; n < MAX_DRAINED; n++) {
         await this.#calls.room();
-        const message = await channel.raw.get(queue, { noAck: true });
+        // The signal, since amqplib forgets who waits for a message that it cannot read.
+        const message = await deadline(channel.raw.get(queue, { noAck: true }), GET_TIMEOUT_MS, channel.signal);
         if (message === false) break;
         this.#calls.take(message, () => true);
       }
