@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import type { InstanceKey } from '../../engine/model.ts';
 import type { Instance } from '../../engine/ports.ts';
 import { ShiftvolError } from '../../errors.ts';
@@ -85,11 +85,9 @@ export function toInstance(
 }
 
 /** Of a process, if it is there. */
-export async function liveIdmap(proc: string, pid: number): Promise<Idmap | undefined> {
+export function liveIdmap(proc: string, pid: number): Idmap | undefined {
   try {
-    const [uid, gid] = await Promise.all(
-      ['uid_map', 'gid_map'].map(file => readFile(`${proc}/${pid}/${file}`, 'utf8')),
-    );
+    const [uid, gid] = (['uid_map', 'gid_map'] as const).map(file => readFileSync(`${proc}/${pid}/${file}`, 'utf8'));
     return parseProcMaps(uid ?? '', gid ?? '');
   } catch (error) {
     if (isNodeErrno(error, 'ENOENT', 'ESRCH')) return undefined;

@@ -130,7 +130,7 @@ export class LxdRuntime implements Runtime, Disposable {
   async #live(found: LxdInstance, signal?: AbortSignal) {
     if (!found.running) return undefined;
     const pid = await this.#initPid(found, signal);
-    const idmap = pid === undefined ? undefined : await liveIdmap(this.#host.proc, pid);
+    const idmap = pid === undefined ? undefined : liveIdmap(this.#host.proc, pid);
     return pid === undefined || idmap === undefined ? undefined : { pid, idmap };
   }
 
