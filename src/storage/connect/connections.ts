@@ -1,5 +1,5 @@
 /** Which connector brings a volume, and what stands between the volume and what is mounted. */
-import { stat } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import type { Connection, ConnectionType } from '../../engine/model.ts';
 import type { Connections, ImageRef } from '../../engine/ports.ts';
 import { KeyedQueue } from '../../engine/queue.ts';
@@ -81,7 +81,13 @@ export function makeConnections(options: ConnectionsOptions): Connections {
         if (connection.encryption) await luks.resize(connection, signal);
         const image = await find(connection, signal);
         if (image === undefined) throw cannotConnect(connection, 'it is not on this host');
-        return image.kind === 'file' ? (await stat(image.path)).size : deviceSize(env.sysRoot, image.path);
+        return image.kind === 'file' ? await fileSize(image.path) : deviceSize(env.sysRoot, image.path);
       }),
   };
+}
+
+/** NFS keeps what it knows of a file for some seconds; opening it asks the server. */
+async function fileSize(path: string): Promise<number> {
+  await using file = await open(path, 'r');
+  return (await file.stat()).size;
 }

@@ -24,7 +24,7 @@ const chain = z.array(
     'virtual-size': z.number().int().positive(),
     encrypted: z.literal(false).optional(),
     'format-specific': z
-      .object({ data: z.object({ 'data-file': z.undefined() }).loose() })
+      .object({ data: z.object({ 'data-file': z.undefined().optional() }).loose() })
       .loose()
       .optional(),
   }),

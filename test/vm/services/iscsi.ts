@@ -1,0 +1,99 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readConnection } from '../../../src/storage/connect/info.ts';
+import { MiB, type Service } from '../contract.ts';
+import { configure, growLoop, loopOf, run, SCRATCH } from '../guest.ts';
+
+const TARGET = 'iqn.2026-01.test.vm:volumes';
+const CONFIG = '/sys/kernel/config/target';
+const GROUP = `${CONFIG}/iscsi/${TARGET}/tpgt_1`;
+const PORTALS = ['127.0.0.1:3260', '127.0.0.2:3260'] as const;
+const SIZE = 64 * MiB;
+const CHAP = { user: 'vol', password: 'a-secret-of-some-length' } as const;
+
+/** The kernel's target (LIO), set up through configfs. One target whose LUNs are the volumes, at one portal or two. */
+export function iscsiService({ portals, chap }: { portals: 1 | 2; chap: boolean }): Service {
+  let lun = 0;
+  const info = (name: string, number: number) => {
+    const paths = PORTALS.slice(0, portals);
+    return readConnection({
+      driver_volume_type: 'iscsi',
+      serial: `id-${name}`,
+      data: {
+        target_discovered: false,
+        target_portal: PORTALS[0],
+        target_iqn: TARGET,
+        target_lun: number,
+        ...(portals > 1 && {
+          target_portals: paths,
+          target_iqns: paths.map(() => TARGET),
+          target_luns: paths.map(() => number),
+        }),
+        ...(chap && { auth_method: 'CHAP', auth_username: CHAP.user, auth_password: CHAP.password }),
+        access_mode: 'rw',
+        encrypted: false,
+      },
+    });
+  };
+  return {
+    async start() {
+      for (const module of ['target_core_mod', 'target_core_iblock', 'iscsi_target_mod', 'iscsi_tcp', 'sd_mod'])
+        run('modprobe', module);
+      for (const portal of PORTALS) mkdirSync(`${GROUP}/np/${portal}`, { recursive: true });
+      const node = `${GROUP}/acls/${initiator()}`;
+      mkdirSync(node, { recursive: true });
+      configure(`${GROUP}/attrib`, { authentication: chap ? 1 : 0, generate_node_acls: 0, demo_mode_write_protect: 0 });
+      if (chap) configure(`${node}/auth`, { userid: CHAP.user, password: CHAP.password });
+      writeFileSync(`${GROUP}/enable`, '1');
+      mkdirSync('/run/lock/iscsi', { recursive: true });
+      run('iscsid');
+      if (portals > 1) {
+        run('modprobe', 'dm-multipath');
+        run('multipathd');
+      }
+      await sleep(500);
+    },
+    volume(name) {
+      const number = lun++;
+      const file = `${SCRATCH}/iscsi-${number}.img`;
+      const device = addUnit(number, file);
+      const { connection, secrets } = info(`${name}-${number}`, number);
+      return {
+        connection,
+        secrets,
+        sizeBytes: SIZE,
+        missing: info('none', 4000).connection,
+        grow: size => growLoop(device, file, size),
+      };
+    },
+    traces: () => [
+      ...entries('/sys/class/iscsi_session'),
+      ...entries('/etc/iscsi/nodes'),
+      ...entries('/sys/block').filter(name => /^(sd|dm-)/.test(name)),
+    ],
+  };
+}
+
+/** One volume as a unit of the target, and in the one host's view of it. */
+export function addUnit(number: number, file: string): string {
+  const device = loopOf(file, SIZE);
+  const store = `${CONFIG}/core/iblock_0/v${number}`;
+  configure(store, { control: `udev_path=${device}` });
+  writeFileSync(`${store}/enable`, '1');
+  writeFileSync(`${store}/wwn/vpd_unit_serial`, `serial-${number}-${file.length}`);
+  const unit = `${GROUP}/lun/lun_${number}`;
+  mkdirSync(unit);
+  symlinkSync(store, `${unit}/v${number}`);
+  const seen = `${GROUP}/acls/${initiator()}/lun_${number}`;
+  mkdirSync(seen);
+  symlinkSync(unit, `${seen}/v${number}`);
+  return device;
+}
+
+function initiator(): string {
+  return /InitiatorName=(\S+)/.exec(readFileSync('/etc/iscsi/initiatorname.iscsi', 'utf8'))?.[1] ?? '';
+}
+
+function entries(dir: string): readonly string[] {
+  return existsSync(dir) ? readdirSync(dir) : [];
+}
