@@ -18,8 +18,9 @@ before(async () => {
   hostBefore = hostState(w.world.dir);
 });
 after(async () => {
+  // Whatever was left behind is told, and taken away nevertheless.
+  await using _ = w;
   await assertHostUnchanged(hostBefore);
-  await w[Symbol.asyncDispose]();
 });
 
 test('a container boots on a snapshot of the template, unprivileged, with the right owners inside and on the host', async () => {

@@ -17,7 +17,10 @@ before(async () => {
   hostBefore = hostState(w.world.dir);
 });
 after(async () => {
+  // Whatever was left behind is told, and taken away nevertheless.
+  await using _ = w;
   await assertHostUnchanged({ ...hostBefore, files: hostState(w.world.dir).files });
+});
   await w[Symbol.asyncDispose]();
 });
 
