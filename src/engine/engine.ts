@@ -27,7 +27,7 @@ import type { Allocation, Also, UsedRange, VolumeService } from './ports.ts';
 import { findToDestroy, findToDetach, prepareAttach, prepareSpawn, type Settle } from './prepare.ts';
 import { type Preview, preview } from './preview.ts';
 import { KeyedQueue } from './queue.ts';
-import { type Recovered, recover, recoverOne } from './recover.ts';
+import { mountAgain, type Recovered, recover, recoverOne } from './recover.ts';
 import { attachmentNotFound, idsInUse, rootInUse, unfinished } from './refuse.ts';
 import { Requests } from './requests.ts';
 import { type Resolved, resolve } from './resolve.ts';
@@ -197,7 +197,7 @@ export class Engine {
   async #attach(command: AttachCommand, run: Run): Promise<Ended> {
     const settle: Settle = attachment => this.#settle(attachment, run.signal);
     const prepared = await prepareAttach(this.#deps, command, run.resolved, settle);
-    if (!('plan' in prepared)) return this.#unchanged(command, run, prepared.existing);
+    if (!('plan' in prepared)) return await this.#stillThere(command, run, prepared.existing);
     const { plan } = prepared;
     this.#deps.journal.begin(plan, { ...this.#requests.open(command), events: [run.events.start(plan.id)] });
     return await this.#build(command, run, prepared);
@@ -206,7 +206,7 @@ export class Engine {
   async #spawn(command: SpawnCommand, run: Run): Promise<Ended> {
     const settle: Settle = attachment => this.#settle(attachment, run.signal);
     const prepared = await prepareSpawn(this.#deps, command, run.resolved, settle);
-    if (!('context' in prepared)) return this.#unchanged(command, run, prepared.existing);
+    if (!('context' in prepared)) return await this.#stillThere(command, run, prepared.existing);
     const { context } = prepared;
     const { key, instance } = run.resolved;
     let plan: Plan | undefined;
@@ -329,6 +329,17 @@ export class Engine {
   #found(id: Plan['id']): readonly Attachment[] {
     const attachment = this.#deps.journal.find(id);
     return attachment ? [attachment] : [];
+  }
+
+  /**
+   * A reboot takes mounts, and `recover` may not have been able to make them anew: the storage was away, or wants a secret that only the
+   * command brings.
+   */
+  async #stillThere(command: AttachCommand | SpawnCommand, run: Run, existing: Attachment): Promise<Ended> {
+    const { plan } = existing;
+    if (!(await this.#deps.mounter.inspect(plan.mountPath)))
+      await mountAgain(this.#deps, this.#steps, plan, run.signal, command.secrets);
+    return this.#unchanged(command, run, this.#deps.journal.find(plan.id));
   }
 
   #unchanged(command: Command, run: Run, attachment: Attachment | undefined): Ended {

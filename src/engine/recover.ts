@@ -6,6 +6,7 @@ import type { Attachment, AttachmentId, InstanceKey, Plan, RemovalGoal } from '.
 import { DEVICE_PREFIX } from './plan.ts';
 import type { Instance, Runtime } from './ports.ts';
 import { resolve } from './resolve.ts';
+import type { Secrets } from './secrets.ts';
 import type { Steps } from './steps.ts';
 import type { TaskRecovery, Tasks } from './tasks.ts';
 
@@ -140,8 +141,15 @@ async function isComplete(deps: EngineDeps, plan: Plan, signal: AbortSignal): Pr
  * Connection, device and mount are done again: after a reboot they are made anew, else that changes nothing and tells what the journal must know.
  * The runtime is not asked: its configuration has the device, and it must find the mount there when it starts the instance.
  */
-export async function mountAgain(deps: EngineDeps, steps: Steps, plan: Plan, signal: AbortSignal): Promise<void> {
-  const ready = plan.source.kind === 'connection' ? await steps.connect.do({ plan }, signal) : { plan };
+export async function mountAgain(
+  deps: EngineDeps,
+  steps: Steps,
+  plan: Plan,
+  signal: AbortSignal,
+  secrets?: Secrets,
+): Promise<void> {
+  const reserved = { plan, ...(secrets && { secrets }) };
+  const ready = plan.source.kind === 'connection' ? await steps.connect.do(reserved, signal) : reserved;
   const opened = await steps.device.do(ready, signal);
   await using device = opened.device;
   await steps.mount.do(opened, signal);
