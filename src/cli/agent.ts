@@ -25,7 +25,7 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
   process.once('SIGTERM', stop).once('SIGINT', stop);
   const work = new AbortController();
 
-  await using host = await assemble(config, { outbox: tells, resident: true });
+  await using host = await assemble(config, { outbox: tells, resident: true, log });
   using _steps = { [Symbol.dispose]: logSteps(log) };
   const { interrupted } = host.store;
   if (interrupted > 0)

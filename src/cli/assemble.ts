@@ -12,6 +12,7 @@ import { rootsDir, volumesDir } from '../engine/plan.ts';
 import type { Connections } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
 import { intersect } from '../idmap/range.ts';
+import type { Log } from '../log/log.ts';
 import { KernelMounter } from '../mount/mounter.ts';
 import { makeConnections } from '../storage/connect/connections.ts';
 import { keysInDirectory } from '../storage/connect/keys.ts';
@@ -20,7 +21,9 @@ import { ensurePool } from '../storage/pool.ts';
 import { reflinkBackend } from '../storage/reflink.ts';
 import { savedImages } from '../storage/saved.ts';
 import { Store } from '../store/journal.ts';
+import { cinderParts, keysOf } from './cinder.ts';
 import { LOCK_TIMEOUT_MS } from './engine-client.ts';
+import { LazyCloud } from './lazy-cloud.ts';
 
 export type Host = AsyncDisposable & {
   readonly engine: Engine;
@@ -35,6 +38,7 @@ export type AssembleOptions = {
   readonly outbox: boolean;
   /** For a process that lives long. */
   readonly resident?: boolean;
+  readonly log?: Log | undefined;
   readonly change?: (deps: EngineDeps) => EngineDeps;
 };
 
@@ -58,6 +62,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     sources: [...runtimes, lxcContainers(), liveUserNamespaces()],
     rangeSize: config.idRangeSize,
   });
+  const cloud = resources.use(new LazyCloud(config, options.log));
   const deps: EngineDeps = {
     host,
     runDir,
@@ -65,7 +70,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     freezeDeadlineMs: config.freezeDeadlineMs,
     journal: store,
     backend: reflinkBackend({ poolDir }),
-    connections: connectionsOf(config),
+    ...cinderParts(config, connectionsOf(config, cloud), cloud, options.log),
     saved: savedImages({ poolDir }),
     freezer: freezer(),
     mounter,
@@ -83,9 +88,9 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   };
 }
 
-function connectionsOf({ runDir, volumes }: Config): Connections {
+function connectionsOf({ runDir, volumes }: Config, cloud: LazyCloud): Connections {
   const { makeFilesystem, multipath, keysDir } = volumes;
-  const keys = keysDir === null ? [] : [keysInDirectory(keysDir)];
+  const keys = [...(keysDir === null ? [] : [keysInDirectory(keysDir)]), keysOf(cloud)];
   return makeConnections({ runDir, multipath, makeFilesystem, keys });
 }
 

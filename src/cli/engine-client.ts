@@ -6,7 +6,9 @@ import type { Config } from '../config/schema.ts';
 import { ShiftvolError } from '../errors.ts';
 import { callAgent } from '../http/agent-client.ts';
 import type { ApiRequest } from '../http/api.ts';
+import type { Log } from '../log/log.ts';
 import type { GlobalOptions } from './command.ts';
+import { commandLog } from './command-log.ts';
 import { stopOnSignals } from './signals.ts';
 
 /** @throws what the engine threw, wherever it ran */
@@ -53,12 +55,13 @@ async function answerHere(
   signal: AbortSignal,
 ): Promise<unknown> {
   const [{ assemble }, { answer }] = await Promise.all([import('./assemble.ts'), import('../http/api.ts')]);
-  using _log = options.verbose ? await logHere(options) : undefined;
-  await using host = await assemble(config, { outbox: false });
+  const log = options.verbose ? await commandLog(options) : undefined;
+  using _steps = log && (await logStepsOf(log));
+  await using host = await assemble(config, { outbox: false, log });
   return await answer(host.engine, request, signal);
 }
 
-async function logHere({ json = false }: GlobalOptions): Promise<Disposable> {
-  const { createLog, logSteps } = await import('../log/log.ts');
-  return { [Symbol.dispose]: logSteps(createLog({ level: 'debug', json })) };
+async function logStepsOf(log: Log): Promise<Disposable> {
+  const { logSteps } = await import('../log/log.ts');
+  return { [Symbol.dispose]: logSteps(log) };
 }

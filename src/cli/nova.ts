@@ -12,9 +12,9 @@ import type { Log } from '../log/log.ts';
 import { novaEndpoint } from '../nova/endpoint.ts';
 import type { FileSystems, HostFacts, Images, Note, Notes, VolumeLabels } from '../nova/ports.ts';
 import { readResources } from '../nova/resources.ts';
-import type { CloudSession } from '../openstack/session.ts';
 import { showTemplate } from '../storage/templates.ts';
 import type { Host } from './assemble.ts';
+import { LazyCloud } from './lazy-cloud.ts';
 
 export type NovaParts = Disposable & { readonly endpoint: RpcEndpoint };
 
@@ -51,40 +51,6 @@ export function makeNova(config: Config, host: Host, log: Log): NovaParts {
     log,
   });
   return { endpoint, [Symbol.dispose]: () => cloud[Symbol.dispose]() };
-}
-
-/** Logs in with the first request; without a cloud in the configuration that is what fails. */
-class LazyCloud implements Disposable {
-  readonly #config: Config;
-  readonly #log: Log;
-  #session: CloudSession | undefined;
-
-  constructor(config: Config, log: Log) {
-    this.#config = config;
-    this.#log = log;
-  }
-
-  /** @throws SV_CONFIG: there is no cloud, or it is not described rightly */
-  async session(): Promise<CloudSession> {
-    const { openCloud } = await import('../openstack/open.ts');
-    this.#session ??= openCloud(this.#config.openstack, { log: this.#log });
-    return this.#session;
-  }
-
-  /** Whether there is one to be asked at all. */
-  async isConfigured(): Promise<boolean> {
-    try {
-      await this.session();
-      return true;
-    } catch (error) {
-      if (isError(error, 'SV_CONFIG')) return false;
-      throw error;
-    }
-  }
-
-  [Symbol.dispose](): void {
-    this.#session?.[Symbol.dispose]();
-  }
 }
 
 function glanceImages({ poolDir }: Config, cloud: LazyCloud): Images {

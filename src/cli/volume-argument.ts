@@ -5,11 +5,19 @@ import { ShiftvolError } from '../errors.ts';
 
 /** `sizeBytes`: of a snapshot, where it is to be larger than its template. */
 type VolumeOptions = { readonly snapshot: boolean; readonly idBase?: number; readonly sizeBytes?: number };
-export type VolumeArgument = { readonly source: Source; readonly target: string; readonly readOnly: boolean };
+/** A volume of Cinder, which has to be exported to this host first. */
+export type CinderSource = { readonly kind: 'cinder'; readonly volume: string; readonly idBase?: number };
+export type VolumeArgument = {
+  readonly source: Source | CinderSource;
+  readonly target: string;
+  readonly readOnly: boolean;
+};
+
+const CINDER = 'cinder:';
 
 /**
  * `SOURCE:TARGET[:ro|:rw]`, in the manner of podman's -v. SOURCE is a path (a block device or a raw image), or with `snapshot` a
- * template's name. A SOURCE may have colons in it: TARGET begins at the last `:/`.
+ * template's name, or `cinder:VOLUME`. A SOURCE may have colons in it: TARGET begins at the last `:/`.
  * @throws SV_USAGE
  */
 export function parseVolume(text: string, options: VolumeOptions): VolumeArgument {
@@ -29,7 +37,8 @@ export function parseVolume(text: string, options: VolumeOptions): VolumeArgumen
   return { source: sourceOf(rest.slice(0, colon), options), target, readOnly: mode === 'ro' };
 }
 
-function sourceOf(text: string, { snapshot, idBase, sizeBytes }: VolumeOptions): Source {
+function sourceOf(text: string, options: VolumeOptions): Source | CinderSource {
+  const { snapshot, idBase, sizeBytes } = options;
   if (snapshot) {
     if (!text.includes('/')) return { kind: 'template', template: text, ...(sizeBytes !== undefined && { sizeBytes }) };
     throw new ShiftvolError(
@@ -47,6 +56,8 @@ function sourceOf(text: string, { snapshot, idBase, sizeBytes }: VolumeOptions):
       field: '--size',
       remedy: 'attach it, then "shiftvol extend" it',
     });
+  if (text.startsWith(CINDER) && text.length > CINDER.length)
+    return { kind: 'cinder', volume: text.slice(CINDER.length), ...(idBase !== undefined && { idBase }) };
   if (!text.includes('/'))
     throw new ShiftvolError('SV_USAGE', `Cannot attach ${JSON.stringify(text)} as it is: that is no path`, {
       field: 'volume',

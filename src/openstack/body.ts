@@ -5,6 +5,11 @@ const MAX_BYTES = 16 * 2 ** 20;
 
 /** All of a body as text. @throws NoAnswer: it broke off, or is larger than any answer that we ask for */
 export async function readText(body: Readable, maxBytes = MAX_BYTES): Promise<string> {
+  return (await readBytes(body, maxBytes)).toString('utf8');
+}
+
+/** @throws as `readText` */
+export async function readBytes(body: Readable, maxBytes: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
   try {
@@ -16,5 +21,5 @@ export async function readText(body: Readable, maxBytes = MAX_BYTES): Promise<st
   } catch (error) {
     throw withoutSecrets(error);
   }
-  return Buffer.concat(chunks).toString('utf8');
+  return Buffer.concat(chunks);
 }
