@@ -21,8 +21,6 @@ after(async () => {
   await using _ = w;
   await assertHostUnchanged({ ...hostBefore, files: hostState(w.world.dir).files });
 });
-  await w[Symbol.asyncDispose]();
-});
 
 const refOf = (name: string): InstanceRef => ({ ref: uuidFor(name) });
 const rootOf = (name: string): Attachment => {
