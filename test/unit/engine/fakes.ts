@@ -50,6 +50,9 @@ export class FakeHost {
   readonly clones = new Map<string, boolean>();
   readonly frozen = new Set<string>();
   readonly restored: string[] = [];
+  /** The method of saved images that does not come back, as if the engine died in it; and the one that is in it. */
+  hangs: 'clone' | 'keep' | undefined;
+  hanging: 'clone' | 'keep' | undefined;
   /** Mounts that were grown, in their order. */
   readonly grown: string[] = [];
   /** Bytes of images that are not as large as they were made. */
@@ -139,9 +142,11 @@ export class FakeHost {
       clone: async (path, of, name) => {
         const mounted = [...this.mounts].find(([, m]) => m.image === path);
         this.clones.set(key(of, name), mounted === undefined || this.frozen.has(mounted[0]));
+        await this.#hang('clone');
         return { path: `/pool/saved/.${key(of, name)}`, sizeBytes: 1 << 20 };
       },
       keep: async (of, name) => {
+        await this.#hang('keep');
         this.saved.set(key(of, name), this.clones.get(key(of, name)) ?? false);
         this.clones.delete(key(of, name));
       },
@@ -155,6 +160,12 @@ export class FakeHost {
       discardRestore: async () => undefined,
       read: () => Readable.from(['']),
     };
+  }
+
+  async #hang(method: 'clone' | 'keep'): Promise<void> {
+    if (this.hangs !== method) return;
+    this.hanging = method;
+    await new Promise(() => undefined);
   }
 
   freezer(): Freezer {
