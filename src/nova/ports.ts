@@ -41,7 +41,7 @@ export interface FileSystems {
   growRoot(instance: InstanceRef, sizeBytes: number, signal: AbortSignal): Promise<void>;
   /** Takes notice of a volume that became larger, and grows what is on it. @throws SV_ATTACHMENT_NOT_FOUND */
   extendVolume(instance: InstanceRef, volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
-  /** Nothing is written until `thaw`, or until a deadline of the engine's own. Frozen already is success. */
+  /** Nothing is written until `thaw`, or until a deadline of the engine's own. @throws SV_BUSY: frozen already; SV_TIMEOUT */
   freeze(instance: InstanceRef, signal: AbortSignal): Promise<void>;
   thaw(instance: InstanceRef, signal: AbortSignal): Promise<void>;
   openRootImage(instance: InstanceRef, signal: AbortSignal): Promise<RootImage>;

@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCapability } from '../../src/kernel/capability.ts';
 import { until } from '../integration/bus/helpers.ts';
 import { makeRootfs } from '../rig/busybox.ts';
@@ -354,6 +355,36 @@ test('boot from a volume; live migration stops, lets go, and comes up where the 
   assert.equal(await sh(16, `cat /root/file /mnt/${VOLUME}/hello`), 'on the volume\nfrom cinder');
 
   await call('destroy', destroyArgs(16));
+  await assertNothingLeft();
+});
+
+test('an agent that is killed in a boot leaves what the next destroy takes away', async () => {
+  for (const ms of [30, 120, 400]) {
+    const cut = client.ask({ method: 'spawn', args: spawnArgs(18), server: 'node1', version: '1.0', timeout: 2 });
+    await sleep(ms);
+    await agent.kill('SIGKILL');
+    agent = await serve();
+    await cut;
+    await call('destroy', destroyArgs(18));
+    await assertNothingLeft();
+  }
+});
+
+test('all of an instance stands still between quiesce and unquiesce, and grows when its volume did', async () => {
+  await call('spawn', spawnArgs(19, { block_device_info: devices({ id: VOLUME }) }));
+  await call('quiesce', { instance: instance(19), image_meta: {} });
+  assert.equal(await raised('quiesce', { instance: instance(19), image_meta: {} }), 'InstanceQuiesceNotSupported');
+  await call('unquiesce', { instance: instance(19), image_meta: {} });
+  await sh(19, `echo moves again > /mnt/${VOLUME}/file`);
+
+  if (hasCapability('/proc', 'SYS_RESOURCE')) {
+    truncateSync(join(share(), `volume-${VOLUME}`), 128 * 2 ** 20);
+    const requested_size = 128 * 2 ** 20;
+    await call('extend_volume', { instance: instance(19), connection_info: connectionInfo(VOLUME), requested_size });
+    const kib = await sh(19, `df -k /mnt/${VOLUME} | tail -1 | awk '{print $2}'`);
+    assert.ok(Number(kib) > 100_000, kib);
+  }
+  await call('destroy', destroyArgs(19));
   await assertNothingLeft();
 });
 
