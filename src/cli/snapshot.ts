@@ -27,7 +27,10 @@ function defineCreate(snapshot: Command): void {
     .summary('save what an attachment holds now, while it is in use')
     .addArgument(placeArgument())
     .addArgument(nameArgument())
-    .option('--deadline <ms>', 'how long writing may stand still at most, in milliseconds (default: as configured, 5000)')
+    .option(
+      '--deadline <ms>',
+      'how long writing may stand still at most, in milliseconds (default: as configured, 5000)',
+    )
     .addOption(projectOption())
     .option('--dry-run', 'print what would be done, and do nothing')
     .addHelpText(
