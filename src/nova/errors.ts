@@ -117,7 +117,9 @@ const OTHERS = family(withReason('NovaException'));
 export function toRemote(error: unknown, subject: Subject): RemoteError {
   if (error instanceof RemoteError) return error;
   const { codes, other } = BY_METHOD[subject.method] ?? OTHERS;
-  const kind = { ...EVERYWHERE, ...codes }[asError(error).code as keyof typeof EVERYWHERE] ?? other;
+  const known = { ...EVERYWHERE, ...codes }[asError(error).code as keyof typeof EVERYWHERE] ?? other;
+  // What could not be taken back must not look like one of those failures after which Nova takes an instance for what it was.
+  const kind = error instanceof SuppressedError ? OTHERS.other : known;
   const text = explain(error);
   const { name, kwargs } = kind(subject, text);
   return new RemoteError(name, text, { kwargs: defined(kwargs), cause: error });

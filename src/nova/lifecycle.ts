@@ -5,7 +5,7 @@ import { makeMachine, refOf } from './instances.ts';
 import type { NovaInstance } from './model.ts';
 import type { Call, Nova } from './ports.ts';
 import { chooseRoot, mountRoot } from './roots.ts';
-import { attachAll, detachAll } from './volumes.ts';
+import { attachAll, detachAll, rootOf } from './volumes.ts';
 import type { Args } from './wire.ts';
 
 /** For taking back what a spawn began, also when the spawn itself was told to stop. */
@@ -39,12 +39,13 @@ export async function spawn(nova: Nova, templates: ImageTemplates, args: Args<'s
  */
 export async function destroy(nova: Nova, args: Args<'destroy' | 'cleanup'>, call: Call): Promise<void> {
   const { instance, destroy_disks } = args;
-  const keepsRoot = destroy_disks === false || (await isBackAndForth(nova, instance, call));
+  const hasDisk = rootOf(nova, instance)?.plan.source.kind === 'template';
+  const keepsRoot = (destroy_disks === false && hasDisk) || (await isBackAndForth(nova, instance, call));
   if (keepsRoot) await putAside(nova, instance, call);
   else await unmake(nova, instance, call);
 }
 
-/** Everything of it goes, also a root snapshot. */
+/** All of it goes, also a root snapshot. */
 export async function unmake(nova: Nova, instance: NovaInstance, { signal }: Call): Promise<void> {
   const ref = refOf(instance);
   await stopNow(nova, instance, { signal });

@@ -67,6 +67,17 @@ const instance = z
     }),
   );
 
+/** Where only which one it is matters: what else Nova may have of it, or not have, stands in the way of nothing. */
+const named = z.object({ uuid, name: optional(name), task_state: optional(text) }).transform(
+  (i): NovaInstance => ({
+    uuid: i.uuid,
+    name: i.name ?? i.uuid,
+    displayName: i.name ?? i.uuid,
+    metadata: {},
+    ...(i.task_state && { taskState: i.task_state }),
+  }),
+);
+
 const image = z
   .object({ id: optional(uuid), min_disk: optional(count) })
   .nullish()
@@ -82,13 +93,16 @@ const connectionInfo = z
     return z.NEVER;
   });
 
+/** One that Cinder has not exported yet, or not any more, has no connection_info. */
 const mapping = z
   .object({
-    connection_info: connectionInfo,
+    connection_info: optional(connectionInfo),
     mount_device: optional(text),
     boot_index: z.int().nullish(),
   })
-  .transform(m => ({ ...m.connection_info, device: m.mount_device ?? '', isBoot: m.boot_index === 0 }));
+  .transform(
+    m => m.connection_info && { ...m.connection_info, device: m.mount_device ?? '', isBoot: m.boot_index === 0 },
+  );
 
 const blockDevices = z
   .object({
@@ -98,7 +112,7 @@ const blockDevices = z
   })
   .nullish()
   .transform((info): BlockDevices => {
-    const all = info?.block_device_mapping ?? [];
+    const all = (info?.block_device_mapping ?? []).filter(m => m !== undefined);
     const plain = ({ isBoot: _, ...volume }: (typeof all)[number]): VolumeMapping => volume;
     const boot = all.find(m => m.isBoot);
     return {
@@ -153,10 +167,11 @@ const migration = z
   );
 
 const seconds = z.number().nonnegative().nullish();
-const about = { instance };
-const withVolumes = { instance, block_device_info: blockDevices };
+const about = { instance: named };
+const whole = { instance };
+const withVolumes = { ...whole, block_device_info: blockDevices };
 const withNetwork = { ...withVolumes, network_info: network };
-const disks = { ...withVolumes, destroy_disks: z.boolean().nullish() };
+const disks = { ...about, destroy_disks: z.boolean().nullish() };
 
 /** By method; keyword names are ComputeDriver's. */
 const SCHEMAS = {
@@ -188,7 +203,7 @@ const SCHEMAS = {
   resume: z.object(withNetwork),
   resume_state_on_host_boot: z.object(withNetwork),
   attach_volume: z.object({
-    ...about,
+    ...whole,
     connection_info: connectionInfo,
     mountpoint: optional(text),
     encryption: z.looseObject({}).nullish(),
@@ -219,11 +234,11 @@ const SCHEMAS = {
   confirm_migration: z.object({ ...about, migration }),
   finish_revert_migration: z.object({ ...withVolumes, migration, power_on: z.boolean().nullish() }),
   check_can_live_migrate_destination: z.object({ ...about, block_migration: bool }),
-  check_can_live_migrate_source: z.object({ ...withVolumes, dest_check_data: z.unknown() }),
+  check_can_live_migrate_source: z.object({ ...about, dest_check_data: z.unknown() }),
   cleanup_live_migration_destination_check: z.object({ dest_check_data: z.unknown() }),
   pre_live_migration: z.object(withNetwork),
   live_migration: z.object({ ...about, dest: text }),
-  post_live_migration: z.object(withVolumes),
+  post_live_migration: z.object(about),
   post_live_migration_at_source: z.object(about),
   post_live_migration_at_destination: z.object(withNetwork),
   rollback_live_migration_at_source: z.object(about),

@@ -259,6 +259,27 @@ test('destroy without its disks lets go of volumes, and keeps root and container
   assert.deepEqual([fake.state(), fake.targets()], ['stopped', ['/']]);
 });
 
+test('destroy asks for nothing but the uuid: an instance that Nova knows half is deleted all the same', async () => {
+  const fake = new FakeNova();
+  await fake.call('spawn', spawnArgs());
+  const half = { uuid: UUID, name: null, flavor: { name: 'gone' }, user_data: '%', metadata: null };
+  const block_device_info = { block_device_mapping: [{ connection_info: null, mount_device: null, boot_index: null }] };
+
+  await fake.call('destroy', { instance: half, network_info: [{}], block_device_info, destroy_disks: true });
+
+  assert.deepEqual(fake.leftovers, []);
+});
+
+test('destroy without its disks of what boots from a volume leaves nothing: there is no disk', async () => {
+  const fake = new FakeNova();
+  const block_device_info = devices({ id: VOLUME, boot: true });
+  await fake.call('spawn', spawnArgs({ image_meta: { id: null }, block_device_info }));
+
+  await fake.call('destroy', { instance: instance(), block_device_info, destroy_disks: false });
+
+  assert.deepEqual(fake.leftovers, []);
+});
+
 test('calls for one instance are done one after the other, looking is not held up', async () => {
   const fake = new FakeNova();
   const { promise, resolve } = Promise.withResolvers<void>();
