@@ -110,6 +110,19 @@ def test_a_cold_migration_names_the_host_it_goes_to(driver, agent, monkeypatch):
     assert agent.calls[-1][1]['dest'] == '192.0.2.12'
 
 
+@pytest.mark.parametrize('name, wrapped', [('MigrationError', True), ('ResizeError', True), ('NovaException', False)])
+def test_a_migration_that_is_refused_leaves_the_instance_in_its_state(wire, driver, agent, name, wrapped):
+    agent.answers['migrate_disk_and_power_off'] = type(name, (Exception,), {'__module__': 'nova.exception'})('too small')
+
+    with pytest.raises(exception.NovaException) as caught:
+        driver.migrate_disk_and_power_off(
+            samples.context(), samples.instance(), '192.0.2.12', samples.flavor(), samples.network_info())
+
+    assert isinstance(caught.value, exception.InstanceFaultRollback) == wrapped
+    if wrapped:
+        assert caught.value.inner_exception.format_message() == 'too small'
+
+
 def test_what_the_agents_tell_each_other_travels_in_novas_migrate_data(driver, agent):
     data = driver.check_can_live_migrate_destination(samples.context(), samples.instance(), None, None)
     # It goes to the other host through the conductor.

@@ -1,5 +1,6 @@
 """compute_driver = shiftvol.driver.ShiftvolDriver"""
 from nova.compute import task_states
+from nova import exception
 from nova import objects
 from nova.virt import driver
 from nova.virt import hardware
@@ -13,6 +14,8 @@ from oslo_serialization import jsonutils
 
 LOG = logging.getLogger(__name__)
 TRAIT = 'CUSTOM_SHIFTVOL'
+# After these the instance is what it was, and Nova must not set it to ERROR.
+UNCHANGED = (exception.MigrationError, exception.ResizeError)
 
 
 @with_calls
@@ -92,11 +95,14 @@ class ShiftvolDriver(driver.ComputeDriver):
         """`dest` is an address; the migration's own record has the name of the host."""
         moved = instance.migration_context
         migration = None if moved is None else objects.Migration.get_by_id(context, moved.migration_id)
-        return self.agent.call(
-            'migrate_disk_and_power_off', long=True, instance=plain.instance(instance), dest=dest,
-            flavor=plain.flavor(flavor), network_info=plain.network_info(network_info),
-            block_device_info=block_device_info, timeout=timeout, retry_interval=retry_interval,
-            migration=plain.migration(migration))
+        try:
+            return self.agent.call(
+                'migrate_disk_and_power_off', long=True, instance=plain.instance(instance), dest=dest,
+                flavor=plain.flavor(flavor), network_info=plain.network_info(network_info),
+                block_device_info=block_device_info, timeout=timeout, retry_interval=retry_interval,
+                migration=plain.migration(migration))
+        except UNCHANGED as error:
+            raise exception.InstanceFaultRollback(inner_exception=error) from error
 
     def check_can_live_migrate_destination(self, context, instance, src_compute_info, dst_compute_info,
                                            block_migration=False, disk_over_commit=False):
