@@ -124,7 +124,7 @@ test('a failure of taking back is told beside the reason for it', async () => {
 
   const { className, message } = await raises(fake.call('spawn', spawnArgs()));
 
-  assert.deepEqual([className, message], ['InstanceDeployFailure', 'Cannot start: Cannot unmount: process 77 (sleep)']);
+  assert.deepEqual([className, message], ['NovaException', 'Cannot start: Cannot unmount: process 77 (sleep)']);
 });
 
 test('booted from a volume, that is the root, and no image is asked for', async () => {
