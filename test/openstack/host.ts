@@ -9,6 +9,8 @@ import { needSubids } from '../rig/subuid.ts';
 /** The hosts' own ids do not overlap, so that an instance that moves gets other ones. The first is the rig's. */
 const IDS: Readonly<Record<string, { readonly owner: string; readonly start: number; readonly count: number }>> = {
   node1: { owner: 'shiftvol', start: 1_048_576, count: 8_388_608 },
+  // Never at the same time as node1.
+  node3: { owner: 'shiftvol', start: 1_048_576, count: 8_388_608 },
   node2: { owner: 'shiftvol-2', start: 9_437_184, count: 655_360 },
 };
 

@@ -124,13 +124,23 @@ export function lifecycleSteps(stack: () => OpenStack): void {
     const { servers } = stack();
     const before = await sizeMib(one);
 
-    await servers.change(one.id, { resize: { flavorRef: 't2' } }, 'VERIFY_RESIZE');
+    await servers.without('node2', () => servers.change(one.id, { resize: { flavorRef: 't2' } }, 'VERIFY_RESIZE'));
     one = await servers.change(one.id, { confirmResize: null }, 'ACTIVE');
 
     const after = await sizeMib(one);
     assert.ok(after > before * 1.5, `${before} MiB before, ${after} MiB after`);
     assert.equal(await stack().inside(one, 'cat /root/kept'), 'kept');
-    return `${before} MiB to ${after} MiB, on ${one.host}`;
+    assert.equal(one.host, 'node1');
+    return `${before} MiB to ${after} MiB`;
+  });
+
+  step('a resize that is reverted keeps what was written before it', async () => {
+    const { servers } = stack();
+
+    await servers.without('node2', () => servers.change(one.id, { resize: { flavorRef: 't3' } }, 'VERIFY_RESIZE'));
+    one = await servers.change(one.id, { revertResize: null }, 'ACTIVE');
+
+    assert.equal(await stack().inside(one, 'cat /root/kept'), 'kept');
   });
 
   step('rebuild gives a new root file system under the same name', async () => {

@@ -37,7 +37,7 @@ const ALL_SERVERS = z.object({ servers: z.array(SERVER) });
 const MADE_SERVER = z.object({ server: z.object({ id: z.string() }) });
 const VOLUME = z.object({ volume: z.object({ id: z.string(), status: z.string(), size: z.number() }) });
 const IMAGE = z.object({ id: z.string(), status: z.string(), size: z.number().nullable() });
-const EVENTS = z.object({
+const ACTIONS = z.object({
   instanceActions: z.array(z.object({ action: z.string(), message: z.string().nullable() })),
 });
 
@@ -122,23 +122,24 @@ export class Servers {
     });
   }
 
-  /** The action, and the status that follows from it. */
+  /** The action, and the status that follows from it. @throws where Nova says that the action failed, whatever the status is then */
   async change(id: string, action: object, status: string): Promise<Server> {
-    const before = await this.#doneActions(id);
+    const name = Object.keys(action)[0];
+    const before = (await this.#actions(id)).length;
     await this.act(id, action);
-    await waited(`the action ${Object.keys(action)[0]}`, async () => (await this.#doneActions(id)) > before);
-    return await this.settled(id, status);
+    return await waited(`${name} to make ${id} ${status}`, async () => {
+      const [server, actions] = [await this.get(id), await this.#actions(id)];
+      if (server.task !== null || actions.length === before) return undefined;
+      if (server.status === status) return server;
+      if (actions[0]?.message)
+        throw new Error(`${name}: the server is ${server.status}: ${server.fault ?? 'see Nova’s log'}`);
+      return undefined;
+    });
   }
 
-  /** What Nova says of the last action of a kind: text where it failed. */
-  async outcome(id: string, action: string): Promise<string | undefined> {
-    const { instanceActions } = EVENTS.parse(await this.#api.get('nova', `/servers/${id}/os-instance-actions`));
-    return instanceActions.find(a => a.action === action)?.message ?? undefined;
-  }
-
-  async #doneActions(id: string): Promise<number> {
-    const { instanceActions } = EVENTS.parse(await this.#api.get('nova', `/servers/${id}/os-instance-actions`));
-    return instanceActions.length;
+  /** Newest first; the message is there where it failed. */
+  async #actions(id: string): Promise<z.output<typeof ACTIONS>['instanceActions']> {
+    return ACTIONS.parse(await this.#api.get('nova', `/servers/${id}/os-instance-actions`)).instanceActions;
   }
 
   async delete(id: string): Promise<void> {
@@ -224,6 +225,20 @@ export class Servers {
     });
     await this.settled(id, 'ACTIVE');
     return image_id;
+  }
+
+  /** While `work` runs nothing is put on this host. */
+  async without<T>(host: string, work: () => Promise<T>): Promise<T> {
+    const services = z.object({ services: z.array(z.object({ id: z.string() })) });
+    const found = services.parse(await this.#api.get('nova', `/os-services?binary=nova-compute&host=${host}`));
+    const set = (status: string) =>
+      this.#api.put('nova', `/os-services/${found.services[0]?.id}`, { json: { status } });
+    await set('disabled');
+    try {
+      return await work();
+    } finally {
+      await set('enabled');
+    }
   }
 
   async flavor(

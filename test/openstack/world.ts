@@ -1,29 +1,26 @@
 /** The cloud with two compute hosts that have the agent, images, flavors; and what it looks like from below. */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { chown, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import * as z from 'zod';
-import { makeRootfs } from '../rig/busybox.ts';
 import { Cloud } from '../rig/cloud/cloud.ts';
 import { ComputeHost } from './host.ts';
+import { type Images, uploadImages } from './images.ts';
 import { type Server, Servers } from './servers.ts';
 
 const run = promisify(execFile);
-const IMAGES = z.object({ images: z.array(z.object({ id: z.string(), name: z.string() })) });
 const VOLUMES = z.object({ volumes: z.array(z.object({ id: z.string() })) });
-
-export type Image = { readonly raw: string; readonly qcow2: string };
 
 export class OpenStack implements AsyncDisposable {
   readonly cloud: Cloud;
   readonly servers: Servers;
   readonly hosts: readonly ComputeHost[];
-  readonly images: Image;
+  readonly images: Images;
 
-  private constructor(cloud: Cloud, servers: Servers, hosts: readonly ComputeHost[], images: Image) {
+  private constructor(cloud: Cloud, servers: Servers, hosts: readonly ComputeHost[], images: Images) {
     this.cloud = cloud;
     this.servers = servers;
     this.hosts = hosts;
@@ -48,6 +45,7 @@ export class OpenStack implements AsyncDisposable {
     say('nova-compute runs');
     await servers.flavor('t1', { ramMb: 128, diskGb: 1 });
     await servers.flavor('t2', { ramMb: 256, diskGb: 2 });
+    await servers.flavor('t3', { ramMb: 256, diskGb: 3 });
     await servers.flavor('shifted', { ramMb: 128, diskGb: 1, specs: { 'trait:CUSTOM_SHIFTVOL': 'required' } });
     const stack = new OpenStack(cloud, servers, hosts, await uploadImages(cloud, servers));
     await stack.clear();
@@ -135,32 +133,4 @@ export class OpenStack implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#kept?.[Symbol.asyncDispose]();
   }
-}
-
-/** The busybox of the tests, as a raw ext4 image and as qcow2. Made once. */
-async function uploadImages(cloud: Cloud, servers: Servers): Promise<Image> {
-  const there = IMAGES.parse(await cloud.api.get('glance', '/images')).images;
-  const known = (name: string) => there.find(image => image.name === name)?.id;
-  const [raw, qcow2] = [known('busybox'), known('busybox-qcow2')];
-  if (raw !== undefined && qcow2 !== undefined) return { raw, qcow2 };
-  const work = mkdtempSync(join(tmpdir(), 'shiftvol-image-'));
-  try {
-    const [rawFile, qcowFile] = await makeBusyboxImages(work);
-    return {
-      raw: await servers.upload('busybox', rawFile, 'raw'),
-      qcow2: await servers.upload('busybox-qcow2', qcowFile, 'qcow2'),
-    };
-  } finally {
-    rmSync(work, { recursive: true });
-  }
-}
-
-async function makeBusyboxImages(work: string): Promise<readonly [raw: string, qcow2: string]> {
-  const [tree, raw, qcow2] = [join(work, 'tree'), join(work, 'busybox.raw'), join(work, 'busybox.qcow2')];
-  if (!existsSync(tree)) mkdirSync(tree);
-  await makeRootfs(tree);
-  await run('truncate', ['-s', '64M', raw]);
-  await run('mkfs.ext4', ['-q', '-F', '-L', 'busybox', '-d', tree, raw]);
-  await run('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, qcow2]);
-  return [raw, qcow2];
 }

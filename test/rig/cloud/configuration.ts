@@ -143,6 +143,7 @@ const nova = (settings: CloudSettings): Ini => {
       osapi_compute_workers: 1,
       enabled_apis: 'osapi_compute',
       compute_driver: settings.computeDriver,
+      allow_resize_to_same_host: true,
       heal_instance_info_cache_interval: -1,
       service_down_time: 30,
       report_interval: 2,
