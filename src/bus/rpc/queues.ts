@@ -15,12 +15,17 @@ const FANOUT_EXPIRES_MS = 1_800_000;
 const EXPIRES_MS = 604_800_000;
 const MAX_LENGTH = 10_000;
 
+type Bound = { readonly name: string; readonly key: string };
+/**
+ * Callers know exchanges and keys only. Python's servers name their queues as the keys; `shiftvol.HOST` is the name of this host's queue
+ * of notifications already.
+ */
 export type RpcQueues = {
   readonly exchange: string;
   readonly fanoutExchange: string;
   /** For whichever host takes it first. */
-  readonly shared: string;
-  readonly own: string;
+  readonly shared: Bound;
+  readonly own: Bound;
   /** New for each process: two of one host name would share what each is to get. */
   readonly fanout: string;
 };
@@ -29,8 +34,8 @@ export function rpcQueues({ exchange, topic }: RpcConfig, host: string): RpcQueu
   return {
     exchange,
     fanoutExchange: `${topic}_fanout`,
-    shared: topic,
-    own: `${topic}.${host}`,
+    shared: { name: `${topic}_rpc`, key: topic },
+    own: { name: `${topic}_rpc.${host}`, key: `${topic}.${host}` },
     fanout: `${topic}_fanout_${randomBytes(16).toString('hex')}`,
   };
 }
@@ -46,9 +51,9 @@ export async function declareRpc(session: Session, config: RpcConfig, queues: Rp
     c => c.raw.assertExchange(exchange, 'topic', flags),
     c => c.raw.checkExchange(exchange),
   );
-  for (const queue of [shared, own]) {
-    await declareQueue(session, log, queue, serverQueue(config));
-    await must(session, queue, c => c.raw.bindQueue(queue, exchange, queue));
+  for (const { name, key } of [shared, own]) {
+    await declareQueue(session, log, name, serverQueue(config));
+    await must(session, name, c => c.raw.bindQueue(name, exchange, key));
   }
   await declare(
     session,

@@ -148,7 +148,7 @@ export class RpcServer {
 
   get #names(): readonly string[] {
     const { shared, own, fanout } = this.#queues;
-    return [shared, own, fanout];
+    return [shared.name, own.name, fanout];
   }
 
   /** What waits goes back to the broker when the channel is closed. The fanout queue is of no use to the next process. */

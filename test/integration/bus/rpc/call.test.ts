@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { after, before, test } from 'node:test';
+import { healthEndpoints } from '../../../../src/bus/rpc/health.ts';
+import { BusService } from '../../../../src/bus/service.ts';
+import type { Command } from '../../../../src/engine/model.ts';
 import { type RpcClient, rpcClient } from '../../../rig/oslo/rpc.ts';
 import { type Rabbit, startRabbit } from '../../../rig/rabbit.ts';
-import { until } from '../helpers.ts';
+import { attachNote, bodyOf, configFor, JSON_PROPERTIES, MemoryOutbox, rawChannel, until } from '../helpers.ts';
 import { rpcConfig, serve } from './helpers.ts';
 
 const NOVA = existsSync('/usr/lib/python3/dist-packages/nova/exception.py');
@@ -194,6 +197,28 @@ test('the context’s ids come to the method; its token comes nowhere', async ()
   assert.deepEqual(call, { method: 'echo', ...ids });
   assert.ok(!JSON.stringify([service.lines, service.called, service.bus.status]).includes('gAAAAsecret'));
   assert.ok(service.lines.some(l => JSON.stringify(l.fields).includes('req-7')));
+});
+
+test('notifications and calls come to one host on one broker, each to where it belongs', async () => {
+  const commands: Command[] = [];
+  await using raw = await rawChannel(rabbit.url);
+  await raw.channel.assertExchange('nova', 'topic', { durable: false });
+  const config = { ...configFor(rabbit.url), host: 'node5' };
+  const endpoints = healthEndpoints('shiftvol');
+  const handle = async (command: Command) => void commands.push(command);
+  const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+  await using bus = new BusService({ config, handle, outbox: new MemoryOutbox(), endpoints, log }).start();
+  await until('ready', () => bus.status.healthy && bus.status.listen[0]?.exchanges['nova'] === 'bound');
+
+  for (let n = 0; n < 4; n++) {
+    raw.channel.publish('nova', 'notifications.info', bodyOf(attachNote(n, 'node5')), JSON_PROPERTIES);
+    const answer = await python.ask({ method: 'oslo_rpc_server_ping', server: 'node5' });
+    assert.deepEqual(answer, { result: 'pong' });
+  }
+  await until('handled', () => commands.length === 4);
+
+  assert.equal(bus.status.listen[0]?.counters.dead, 0);
+  assert.equal(bus.status.rpc?.counters.malformed, 0);
 });
 
 test('200 calls at once come back, each with its own result', async () => {

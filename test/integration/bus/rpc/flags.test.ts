@@ -64,7 +64,7 @@ test('a server that ends leaves no fanout queue, and its own queue keeps casts f
     await raw.channel.checkExchange('kept_fanout');
   }
   await python.ask({ ...at, method: 'echo', kind: 'cast', args: { value: 'later' } });
-  assert.equal((await raw.channel.checkQueue('kept.node1')).messageCount, 1);
+  assert.equal((await raw.channel.checkQueue('kept_rpc.node1')).messageCount, 1);
   // It deletes itself with its last queue.
   await assert.rejects(raw.channel.checkExchange('kept_fanout'), /404/);
 

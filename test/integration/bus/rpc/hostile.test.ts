@@ -151,7 +151,7 @@ test('at most so many run at a time; the others wait in the broker, and those wh
   await channel.waitForConfirms();
   await until('some are taken', () => service.status.counters.received > 2);
   const { received } = service.status.counters;
-  const { messageCount } = await channel.checkQueue(`${cfg.rpc.topic}.node1`);
+  const { messageCount } = await channel.checkQueue(`${cfg.rpc.topic}_rpc.node1`);
   await until('all ran', () => service.status.counters.done === 22);
 
   assert.ok(received <= 4 && messageCount >= 18, `${received} received, ${messageCount} wait`);
