@@ -1,4 +1,5 @@
 import { asError, ShiftvolError } from '../errors.ts';
+import { type Adoption, adopt } from './adopt.ts';
 import { build, releasedWith } from './attach.ts';
 import type { EngineDeps } from './deps.ts';
 import { type Taken, takeAway } from './detach.ts';
@@ -110,6 +111,19 @@ export class Engine {
 
   async previewVolume(command: AttachVolumeCommand, signal: AbortSignal): Promise<Preview> {
     return await this.#volumes.preview(command, this, signal);
+  }
+
+  /**
+   * An image that came from another host becomes this instance's: not mounted yet, as if it had been detached. Mapped it will be by its
+   * next attach or spawn, to what the instance owns here.
+   * @throws SV_INSTANCE_NOT_FOUND: a volume, and no such instance; SV_TARGET_TAKEN; SV_TEMPLATE_NOT_FOUND
+   */
+  async adopt(adoption: Adoption, signal: AbortSignal): Promise<Attachment> {
+    const resolved = await resolve(this.#deps, adoption.instance, signal);
+    return await this.#instances.run(resolved.key, async () => {
+      await this.#tasks.settle(resolved.key, signal);
+      return await adopt(this.#deps, adoption, resolved, attachment => this.#settle(attachment, signal), signal);
+    });
   }
 
   list(instance?: InstanceKey): readonly Attachment[] {

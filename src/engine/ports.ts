@@ -57,6 +57,11 @@ export interface Backend {
   ): Promise<{ path: string }>;
   /** "Not there" is success. The caller has made sure that no device uses it. */
   removeSnapshot(name: string): Promise<void>;
+  /**
+   * Gives an image that came from another host, a file of `incoming/` in the pool, the name of a snapshot too; there already is success.
+   * On the disk when it returns. @throws SV_TEMPLATE_NOT_FOUND; SV_SNAPSHOT_EXISTS: another one has this name
+   */
+  adoptSnapshot(image: string, name: string): Promise<void>;
   /** Names of all snapshots there are, for recover. */
   listSnapshots(): Promise<readonly string[]>;
 }

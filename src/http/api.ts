@@ -120,6 +120,16 @@ export const apiRequest = z.discriminatedUnion('command', [
   z.strictObject({ command: z.literal('snapshot.find'), ...place, name }),
   z.strictObject({ command: z.literal('snapshot.restore'), ...place, name, dryRun }),
   z.strictObject({ command: z.literal('snapshot.remove'), ...place, name, dryRun }),
+  // What an import has received: see src/migrate/.
+  z.strictObject({
+    command: z.literal('adopt'),
+    ...named,
+    role: z.enum(['root', 'volume']),
+    target: path,
+    template: name,
+    readOnly: z.boolean(),
+    image: path,
+  }),
   z.strictObject({ command: z.literal('idmap.list') }),
   z.strictObject({ command: z.literal('idmap.release'), ...named, dryRun }),
 ]);
@@ -177,6 +187,11 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
     case 'snapshot.remove':
       if (request.dryRun) return await engine.snapshots.preview('remove', placeOf(request), request.name, signal);
       return await engine.snapshots.remove(placeOf(request), request.name, signal);
+    case 'adopt': {
+      const { role, target, template, readOnly, image } = request;
+      const adoption = { instance: refOf(request), role, target, template, readOnly, image };
+      return viewOf(await engine.adopt(adoption, signal));
+    }
     case 'idmap.alloc':
       return await engine.reserveIds(
         refOf(request),

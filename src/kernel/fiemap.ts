@@ -3,6 +3,8 @@ import { bind, check, descriptorArgument, NR } from './libc.ts';
 const FS_IOC_FIEMAP = 0xc020660b;
 const FLAG_SYNC = 1;
 const EXTENT_LAST = 0x1;
+/** FIEMAP_EXTENT_UNKNOWN, DELALLOC, ENCODED, DATA_ENCRYPTED, NOT_ALIGNED, DATA_INLINE, DATA_TAIL: `physical` does not say where the bytes are. */
+const EXTENT_VAGUE = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400;
 const EXTENT_UNWRITTEN = 0x800;
 const EXTENT_SHARED = 0x2000;
 const HEADER = 32;
@@ -17,6 +19,8 @@ export type FileExtent = {
   readonly unwritten: boolean;
   /** Another file has it too. */
   readonly shared: boolean;
+  /** `physical` is not the place of these bytes: compressed, inline, or not written out yet. */
+  readonly vague: boolean;
 };
 
 const ioctl = bind(NR.ioctl, 'int', 'ulong', 'void *');
@@ -50,6 +54,7 @@ export function* fileExtents(fd: number, object: string): Generator<FileExtent> 
         physical: Number(buffer.readBigUInt64LE(at + 8)),
         unwritten: (flags & EXTENT_UNWRITTEN) !== 0,
         shared: (flags & EXTENT_SHARED) !== 0,
+        vague: (flags & EXTENT_VAGUE) !== 0,
       };
       if ((flags & EXTENT_LAST) !== 0) return;
     }

@@ -6,7 +6,7 @@ const NAME = /^[a-z0-9_-][a-z0-9._-]{0,63}$/;
 const ACCEPTED = 'accepted are 1 to 64 of a-z, 0-9, ".", "_" and "-", not beginning with "."';
 
 /**
- * `templates/NAME/{image,template.json}`, `snapshots/TEMPLATE/ID` and `saved/ATTACHMENT/NAME`. A template's snapshots have a directory of their own, so that
+ * `templates/NAME/{image,template.json}`, `snapshots/TEMPLATE/ID`, `saved/ATTACHMENT/NAME` and `incoming/ATTACHMENT/`. A template's snapshots have a directory of their own, so that
  * "is it in use?" is one rmdir(2). Names that begin with a dot are never templates: the lock and what is being made or removed.
  */
 export type Layout = {
@@ -25,12 +25,16 @@ export type Layout = {
   savedImage(attachment: string, name: string): string;
   /** One that is being made. */
   unnamedImage(attachment: string, name: string): string;
+  /** What comes from other hosts, until it is an attachment's. */
+  readonly incoming: string;
+  incomingDir(attachment: string): string;
 };
 
 export function layout(poolDir: string): Layout {
   const templates = join(poolDir, 'templates');
   const snapshots = join(poolDir, 'snapshots');
   const saved = join(poolDir, 'saved');
+  const incoming = join(poolDir, 'incoming');
   return {
     poolDir,
     templates,
@@ -45,6 +49,8 @@ export function layout(poolDir: string): Layout {
     savedDir: attachment => join(saved, attachment),
     savedImage: (attachment, name) => join(saved, attachment, savedName(name)),
     unnamedImage: (attachment, name) => join(saved, attachment, `.new-${savedName(name)}`),
+    incoming,
+    incomingDir: attachment => join(incoming, attachment),
   };
 }
 

@@ -7,7 +7,20 @@
  *   takes its directory entry and its shared extents along. `snapshot`, called again by recover, makes it anew from the template;
  * - or whole. The template itself was synced before it got its name.
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, statSync, unlinkSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  linkSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
 import type { Backend, Template } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
 import { hasCapability } from '../kernel/capability.ts';
@@ -46,7 +59,7 @@ export function reflinkBackend({ poolDir }: { readonly poolDir: string }): Backe
         const isFresh = clone(template, path, size);
         if (isFresh && size > template.sizeBytes) await growUnmounted(template, path, signal);
       } catch (error) {
-        throw told(error, template, name);
+        throw told(error, name);
       }
       return { path };
     },
@@ -55,12 +68,41 @@ export function reflinkBackend({ poolDir }: { readonly poolDir: string }): Backe
       unlinkIfThere(at.snapshot(name));
     },
 
+    async adoptSnapshot(image, name) {
+      const path = at.snapshot(name);
+      if (dirname(dirname(image)) !== at.incoming || !lstatSync(image).isFile())
+        throw new ShiftvolError('SV_USAGE', `Cannot take over ${image}: a file of ${at.incoming} is accepted`, {
+          field: 'image',
+        });
+      try {
+        linkSync(image, path);
+      } catch (error) {
+        if (isNodeErrno(error, 'ENOENT')) throw templateGone(name, error);
+        if (!isNodeErrno(error, 'EEXIST')) throw error;
+        if (lstatSync(path).ino !== lstatSync(image).ino)
+          throw new ShiftvolError(
+            'SV_SNAPSHOT_EXISTS',
+            `Cannot take over ${image}: there is another snapshot "${name}"`,
+          );
+      }
+      syncDirectory(dirname(path));
+    },
+
     async listSnapshots() {
       return entries(at.snapshots).flatMap(template =>
         entries(at.snapshotDir(template)).map(id => `${template}/${id}`),
       );
     },
   };
+}
+
+function syncDirectory(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function unlinkIfThere(path: string): void {
@@ -128,19 +170,23 @@ function wantedSize(template: Template, sizeBytes = template.sizeBytes): number 
   );
 }
 
-function told(error: unknown, template: Template, name: string): unknown {
+function told(error: unknown, name: string): unknown {
   if (isNodeErrno(error, 'ENOSPC', 'EDQUOT') || isErrno(error, 'ENOSPC', 'EDQUOT'))
     return new ShiftvolError('SV_NO_SPACE', `Cannot make snapshot "${name}": the pool is full`, {
       remedy: 'destroy attachments, remove templates, or "shiftvol pool grow --size SIZE"',
       cause: error,
     });
-  if (isNodeErrno(error, 'ENOENT'))
-    return new ShiftvolError(
-      'SV_TEMPLATE_NOT_FOUND',
-      `Cannot make snapshot "${name}": template "${template.name}" is gone, or is being removed`,
-      { field: 'template', cause: error },
-    );
+  if (isNodeErrno(error, 'ENOENT')) return templateGone(name, error);
   return error;
+}
+
+function templateGone(snapshot: string, cause: unknown): ShiftvolError {
+  const [template] = snapshotParts(snapshot);
+  return new ShiftvolError(
+    'SV_TEMPLATE_NOT_FOUND',
+    `Cannot make snapshot "${snapshot}": template "${template}" is gone, or is being removed`,
+    { field: 'template', cause },
+  );
 }
 
 function poolThere(templates: string): void {

@@ -95,6 +95,9 @@ export class FakeHost {
         assert.ok(![...this.mounts.values()].some(m => m.image === image), 'a snapshot is never removed under a mount');
         this.snapshots.delete(name);
       },
+      adoptSnapshot: async (_image, name) => {
+        this.snapshots.add(name);
+      },
       listSnapshots: async () => [...this.snapshots],
     };
   }
