@@ -6,6 +6,8 @@ import { concurrencyCase } from './cases/concurrency.ts';
 import { floorCase } from './cases/floor.ts';
 import { idleCase } from './cases/idle.ts';
 import { lxdCase } from './cases/lxd.ts';
+import { routeCase } from './cases/route.ts';
+import { rpcCase } from './cases/rpc.ts';
 import { soakCase } from './cases/soak.ts';
 import { describeMachine } from './machine.ts';
 import { type CaseName, HELP, type Options, parseOptions } from './options.ts';
@@ -20,6 +22,8 @@ const RUN = {
   bus: busCase,
   concurrency: concurrencyCase,
   idle: idleCase,
+  route: routeCase,
+  rpc: rpcCase,
   soak: soakCase,
 } as const satisfies Record<CaseName, Case>;
 
