@@ -78,9 +78,9 @@ function glanceImages({ poolDir }: Config, cloud: LazyCloud): Images {
       const remote = imageSource(service, image, archive ? 'tar' : 'auto');
       await importTemplate({ poolDir }, { name, from: `glance:${imageId}` }, { signal, remote });
     },
-    upload: async (imageId, { body, sizeBytes }, signal) => {
+    upload: async (imageId, { body, sizeBytes, diskFormat }, signal) => {
       const service = await glance();
-      await service.describe(imageId, { diskFormat: 'raw', containerFormat: 'bare' }, signal);
+      await service.describe(imageId, { diskFormat, containerFormat: 'bare' }, signal);
       await service.uploadInto(imageId, body, signal, { sizeBytes });
     },
   };
@@ -114,13 +114,16 @@ function fileSystems({ nova }: Config, { engine }: Host): FileSystems {
     thaw: async (instance, signal) => {
       await engine.snapshots.thaw(instance, signal);
     },
+    // As qcow2: the holes of a root file system, most of it, are neither sent nor stored.
     openRootImage: async (instance, signal) => {
-      const {
-        stream,
-        sizeBytes,
-        [Symbol.asyncDispose]: close,
-      } = await engine.snapshots.exportImage({ instance, target: '/' }, { signal });
-      return { body: stream, sizeBytes, [Symbol.asyncDispose]: close };
+      const { qcow2Stream } = await import('../storage/qcow2-writer.ts');
+      await using stack = new AsyncDisposableStack();
+      const { path, stream } = stack.use(await engine.snapshots.exportImage({ instance, target: '/' }, { signal }));
+      stream.destroy();
+      const { body, sizeBytes } = qcow2Stream(path, signal);
+      stack.defer(() => void body.destroy());
+      const kept = stack.move();
+      return { body, sizeBytes, diskFormat: 'qcow2', [Symbol.asyncDispose]: () => kept.disposeAsync() };
     },
   };
 }

@@ -17,8 +17,12 @@ export type InOrder = <T>(key: InstanceKey, work: () => Promise<T>) => Promise<T
 /** `frozenMs`: how long nobody could write; 0 for what was not mounted. `idBase`: first id on disk, while the attachment is known. */
 export type Saved = SavedImage & { readonly frozenMs: number; readonly idBase?: number };
 export type FreezeOptions = { readonly deadlineMs?: number; readonly signal: AbortSignal };
-/** The bytes of a snapshot that is gone when this is disposed of. */
-export type ImageStream = AsyncDisposable & { readonly stream: Readable; readonly sizeBytes: number };
+/** The bytes of a snapshot that is gone when this is disposed of. `path`: the file that they come from. */
+export type ImageStream = AsyncDisposable & {
+  readonly stream: Readable;
+  readonly sizeBytes: number;
+  readonly path: string;
+};
 
 export type SnapshotPreview = {
   readonly dryRun: true;
@@ -151,6 +155,7 @@ export class Snapshots {
         return {
           stream,
           sizeBytes,
+          path,
           [Symbol.asyncDispose]: async () => {
             stream.destroy();
             await lease.end(() => this.#deps.saved.discard(id, name));

@@ -33,7 +33,13 @@ export interface Images {
 }
 
 /** A consistent copy of a root file system; what was made for it goes with dispose. */
-export type RootImage = AsyncDisposable & { readonly body: Readable; readonly sizeBytes: number };
+export type RootImage = AsyncDisposable & {
+  readonly body: Readable;
+  /** Of the body. */
+  readonly sizeBytes: number;
+  /** In Glance's words. */
+  readonly diskFormat: 'raw' | 'qcow2';
+};
 
 /** Sizes and stillness of what is mounted for an instance. */
 export interface FileSystems {

@@ -34,7 +34,7 @@ export const SUPPORT = {
   detach_volume: yes('refused while a process uses it'),
   extend_volume: yes('the file system grows online; never smaller'),
   swap_volume: no('detach one volume and attach the other'),
-  snapshot: yes('frozen for a moment, then uploaded as a raw image'),
+  snapshot: yes('frozen for a moment, then uploaded as qcow2, without its holes'),
   quiesce: yes('every mounted file system is frozen; never for longer than the deadline'),
   unquiesce: yes(),
   get_console_output: yes(),

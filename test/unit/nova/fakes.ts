@@ -247,6 +247,7 @@ export class FakeNova {
           return {
             body: Readable.from([Buffer.from('root')]),
             sizeBytes: 4,
+            diskFormat: 'qcow2',
             [Symbol.asyncDispose]: async () => this.#do('close root image'),
           };
         },
