@@ -20,6 +20,9 @@ export async function readBytes(body: Readable, maxBytes: number): Promise<Buffe
     }
   } catch (error) {
     throw withoutSecrets(error);
+  } finally {
+    // got goes on listening to the signal until then. The connection is free by now, and stays.
+    body.destroy();
   }
   return Buffer.concat(chunks);
 }

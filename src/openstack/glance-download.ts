@@ -144,7 +144,8 @@ function brokenOff(image: Image, done: number, cause?: unknown): ShiftvolError {
   );
 }
 
-function refuse({ status, requestId }: Exchange, image: Image, words: string): OpenstackError {
+function refuse({ status, requestId, body }: Exchange, image: Image, words: string): OpenstackError {
+  body.destroy();
   return new OpenstackError('SV_OPENSTACK', `Cannot download the image ${image.name ?? image.id}: ${words}`, {
     status,
     requestId,

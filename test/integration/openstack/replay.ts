@@ -23,6 +23,8 @@ export type MakeTrouble = (asked: Asked, times: number) => Trouble | undefined;
 
 export class Replay implements AsyncDisposable {
   readonly asked: Asked[] = [];
+  /** That were opened, since the start. */
+  connections = 0;
   readonly #exchanges: Exchange[];
   readonly #trouble: MakeTrouble;
   readonly #server: Server;
@@ -32,6 +34,7 @@ export class Replay implements AsyncDisposable {
     this.#exchanges = [...exchanges];
     this.#trouble = trouble;
     this.#server = createServer((request, response) => void this.#serve(request, response));
+    this.#server.on('connection', () => this.connections++);
   }
 
   static async start(names: readonly string[], trouble: MakeTrouble = () => undefined): Promise<Replay> {

@@ -1,5 +1,6 @@
 /** Keystone, tokens, retries: on answers that a real OpenStack gave. */
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { explain } from '../../../src/errors.ts';
@@ -237,4 +238,18 @@ test('a microversion that the service does not have is told as its age', async (
 
   assert.match(explain(error), /maximum is 3\.70.*too old/);
   assert.equal(client.cloud.asked[1]?.headers['openstack-api-version'], 'volume 3.999');
+});
+
+test('many requests take one connection, and leave nothing at the signal that they were given', async () => {
+  await using client = await startClient(['images']);
+  const glance = new Glance(client.session);
+  const { signal } = new AbortController();
+
+  for (let i = 0; i < 20; i++) {
+    const image = await glance.image('demo-image', signal);
+    await (await glance.download(image, signal)).toArray();
+  }
+
+  assert.equal(client.cloud.connections, 1);
+  assert.equal(getEventListeners(signal, 'abort').length, 0);
 });

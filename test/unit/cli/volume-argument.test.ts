@@ -11,6 +11,8 @@ for (const [text, snapshot, expected] of [
   ['/srv/vol.raw:/mnt/data:rw', false, { source: file('/srv/vol.raw'), target: '/mnt/data', readOnly: false }],
   ['./a:b.raw:/mnt', false, { source: file(resolve('a:b.raw')), target: '/mnt', readOnly: false }],
   ['/srv/x:/y:/mnt', false, { source: file('/srv/x:/y'), target: '/mnt', readOnly: false }],
+  ['cinder:my:vol:/mnt', false, { source: { kind: 'cinder', volume: 'my:vol' }, target: '/mnt', readOnly: false }],
+  ['./cinder:v:/mnt', false, { source: file(resolve('cinder:v')), target: '/mnt', readOnly: false }],
   ['web:/mnt', true, { source: { kind: 'template', template: 'web' }, target: '/mnt', readOnly: false }],
 ] as const)
   test(`reads ${text}`, () => assert.deepEqual(parseVolume(text, { snapshot }), expected));
@@ -21,6 +23,7 @@ for (const [text, snapshot] of [
   [':/mnt', false],
   ['/srv/vol.raw:mnt', false],
   ['web:/mnt', false],
+  ['cinder::/mnt', false],
   ['/srv/web:/mnt', true],
 ] as const)
   test(`refuses ${JSON.stringify(text)}${snapshot ? ' with --snapshot' : ''} as bad usage`, () => {
