@@ -28,6 +28,7 @@ const PACKAGES: readonly Wanted[] = [
   { package: 'acl', why: 'access control lists, looked at from outside', for: BEYOND_DEMO },
   { package: 'attr', why: 'extended attributes, looked at from outside', for: BEYOND_DEMO },
   { package: 'libcap2-bin', why: 'file capabilities, looked at from outside', for: BEYOND_DEMO },
+  { package: 'openssl', why: 'certificates for the tests of TLS', for: BEYOND_DEMO },
   { package: 'gcc', why: 'the bare system calls in C, to compare with', for: BEYOND_DEMO },
   { package: 'libc6-dev', why: 'the same', for: BEYOND_DEMO },
   { package: 'qemu-system-x86', why: 'the test machine', for: ['vm'] },
