@@ -30,7 +30,8 @@ export async function assertListIsTrue(world: World, list: readonly AttachmentVi
       'directories',
     );
 
-  const loops = loopsInUse('/sys').filter(loop => loop.backingFile.startsWith(`${pool}/`));
+  const isVolume = (path: string) => [pool, join(world.dir, 'mnt')].some(dir => path.startsWith(`${dir}/`));
+  const loops = loopsInUse('/sys').filter(loop => isVolume(loop.backingFile));
   assert.deepEqual(
     loops.map(loop => loop.backingFile).toSorted(),
     attached.map(a => a.image).toSorted(),

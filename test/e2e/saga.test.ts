@@ -1,11 +1,15 @@
 /** The saga on the real kernel, pool and LXD: every step fails before and after its effect, is done twice, is undone twice; and dies. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import type { AttachCommand, Command, SpawnCommand } from '../../src/engine/model.ts';
+import type { AttachCommand, Command, SpawnCommand, StepName } from '../../src/engine/model.ts';
 import type { WrapStep } from '../../src/engine/saga.ts';
 import { isError } from '../../src/errors.ts';
 import { viewOf } from '../../src/http/view.ts';
+import { readConnection } from '../../src/storage/connect/info.ts';
 import { changeStep, doTwice, failAfter, failBefore, Injected, undoTwice } from '../rig/faults.ts';
 import { assertHostUnchanged, type HostState, hostState } from '../rig/host.ts';
 import { assertListIsTrue } from './consistent.ts';
@@ -13,6 +17,8 @@ import { makeWorld, type World } from './world.ts';
 
 const never = new AbortController().signal;
 const STEPS = ['snapshot', 'device', 'mount', 'handoff'] as const;
+const CONNECTION_STEPS = ['connect', 'device', 'mount', 'handoff'] as const;
+const SHARE = '127.0.0.1:/export';
 const ATTACH: AttachCommand = {
   action: 'attach',
   instance: { ref: 'c1' },
@@ -21,18 +27,45 @@ const ATTACH: AttachCommand = {
   readOnly: false,
 };
 const SPAWN: SpawnCommand = { action: 'spawn', instance: { ref: 's1' }, template: 'web' };
+/** A volume on a share that Cinder has mounted on this host; where, `before` decides. */
+const connect = (): AttachCommand => ({
+  ...ATTACH,
+  source: {
+    kind: 'connection',
+    connection: readConnection({
+      driver_volume_type: 'nfs',
+      serial: '11111111-aaaa-bbbb-cccc-222222222222',
+      data: { export: SHARE, name: 'volume-1', format: 'raw', mount_point_base: join(world.dir, 'mnt') },
+    }).connection,
+  },
+});
 let world: World;
 let clean: HostState;
+let unmountShare = (): void => {};
 
 before(async () => {
   world = await makeWorld();
   await world.addTemplate('web', { files: 20 });
   await world.lxd.launch('c1');
+  unmountShare = mountShare();
   await using host = await world.engine();
   assert.deepEqual(host.engine.list(), []);
   clean = hostState(world.dir);
 });
-after(async () => await world?.[Symbol.asyncDispose]());
+after(async () => {
+  unmountShare();
+  await world?.[Symbol.asyncDispose]();
+});
+
+/** One directory in another's place, which to the kernel is what a share is: a mount of its own. */
+function mountShare(): () => void {
+  const from = join(world.dir, 'export');
+  const to = join(world.dir, 'mnt', createHash('md5').update(SHARE).digest('hex'));
+  for (const dir of [from, to]) mkdirSync(dir, { recursive: true });
+  execFileSync('mount', ['--bind', from, to]);
+  execFileSync('mke2fs', ['-q', '-t', 'ext4', join(to, 'volume-1'), '32M']);
+  return () => void execFileSync('umount', [to]);
+}
 
 const injected = (error: unknown) => isError(error, 'SV_INTERNAL') && error.cause instanceof Injected;
 
@@ -49,13 +82,20 @@ async function assertNothing(): Promise<void> {
   await assertHostUnchanged(clean);
 }
 
-for (const [name, command] of [
-  ['attach', ATTACH],
-  ['spawn', SPAWN],
-] as const satisfies readonly (readonly [string, Command])[]) {
-  const destroy: Command = { action: 'destroy', instance: command.instance, lazy: false };
+for (const [name, make, steps] of [
+  ['attach', () => ATTACH, STEPS],
+  ['attach of a connection', connect, CONNECTION_STEPS],
+  ['spawn', () => SPAWN, STEPS],
+] as const satisfies readonly (readonly [string, () => Command, readonly StepName[]])[]) {
   describe(`the saga of ${name}`, () => {
-    for (const step of STEPS) {
+    let command: Command;
+    let destroy: Command;
+    before(() => {
+      command = make();
+      destroy = { action: 'destroy', instance: command.instance, lazy: false };
+    });
+
+    for (const step of steps) {
       test(`leaves nothing when it fails before "${step}"`, async () => {
         await assert.rejects(run(failBefore(step), command), injected);
         await assertNothing();

@@ -37,7 +37,7 @@ export const MiB = 2 ** 20;
 const HOST_BASE = 200_000;
 
 type Options = Omit<ConnectionsOptions, 'runDir'> & {
-  /** Default: true. Else a new size is seen when the volume is connected again. */
+  /** Default: true. Else the service can only make larger what nobody uses. */
   readonly growsInUse?: boolean;
 };
 
@@ -121,12 +121,13 @@ export function connectorContract(
     test('a volume that the service made larger is larger here', async () => {
       const { connection, secrets, sizeBytes, grow } = service.volume('grown');
       const here = connections();
-      const image = await here.connect(connection, secrets ? { secrets } : {});
-      grow(sizeBytes * 2);
-      if (growsInUse) assert.equal(await here.extend(connection), sizeBytes * 2, JSON.stringify(image));
-      else
-        await assert.rejects(here.extend(connection), e => isError(e, 'SV_CONNECTION') && /again/.test(e.remedy ?? ''));
+      await here.connect(connection, secrets ? { secrets } : {});
+      if (growsInUse) {
+        grow(sizeBytes * 2);
+        assert.equal(await here.extend(connection), sizeBytes * 2);
+      }
       await here.disconnect(connection, {});
+      if (!growsInUse) grow(sizeBytes * 2);
       await here.connect(connection, secrets ? { secrets } : {});
       assert.equal(await here.extend(connection), sizeBytes * 2);
       await here.disconnect(connection, {});
@@ -154,7 +155,7 @@ export function connectorContract(
     test('a volume that the service does not have is an error, and leaves nothing', async () => {
       const { missing, secrets } = service.volume('there');
       await assert.rejects(
-        connections().connect(missing, { ...(secrets && { secrets }), signal: AbortSignal.timeout(60_000) }),
+        connections().connect(missing, { ...(secrets && { secrets }), signal: AbortSignal.timeout(10_000) }),
       );
       await connections().disconnect(missing, {});
       assertClean();

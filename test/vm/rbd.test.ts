@@ -1,5 +1,5 @@
 import { connectorContract } from './contract.ts';
 import { cephService } from './services/ceph.ts';
 
-connectorContract('RBD, by the kernel', cephService('layering'));
-connectorContract('RBD, by rbd-nbd', cephService('layering,exclusive-lock,journaling'));
+connectorContract('RBD, by the kernel', cephService('kernel'));
+connectorContract('RBD, by rbd-nbd', cephService('nbd'));

@@ -1,6 +1,6 @@
 /** qcow2 files as block devices: one qemu-nbd a file, on a device of the nbd module. */
 import { readFileSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import type { Connection } from '../../engine/model.ts';
 import { KeyedQueue } from '../../engine/queue.ts';
@@ -72,9 +72,11 @@ export class Nbd {
     const device = this.find(path);
     if (device === undefined) return;
     await requireUnused(connection, device);
+    const process = this.#processOf(device);
     await runTool('qemu-nbd', ['--disconnect', device], { signal });
-    const gone = await waitUntil(() => this.find(path) === undefined, GONE_MS, signal);
-    if (!gone) throw stillUsed(connection, `qemu-nbd still has ${device}`);
+    // The device goes first; the process writes what it has, and keeps the file open for as long.
+    const isGone = () => this.find(path) === undefined && argumentsOf(this.#env.procRoot, process).at(-1) !== path;
+    if (!(await waitUntil(isGone, GONE_MS, signal))) throw stillUsed(connection, `qemu-nbd still has ${device}`);
   }
 
   /** qemu-nbd shows the size that the file had when it was opened: it must be started again, which takes an unused device. */
@@ -94,6 +96,13 @@ export class Nbd {
 
   #devices(): readonly string[] {
     return entries(this.#env.sysRoot, 'block').filter(name => /^nbd\d+$/.test(name));
+  }
+
+  /** What sysfs names is a thread, which ends before its process. */
+  #processOf(device: string): string {
+    const thread = attribute(this.#env.sysRoot, 'block', basename(device), 'pid') ?? '';
+    const status = thread === '' ? undefined : attribute(this.#env.procRoot, thread, 'status');
+    return /^Tgid:\s*(\d+)$/m.exec(status ?? '')?.[1] ?? thread;
   }
 
   #serves(device: string, file: string): boolean {
@@ -153,6 +162,7 @@ async function readChain(path: string, signal: AbortSignal | undefined): Promise
 
 /** A process's command line; none where it has ended. */
 export function argumentsOf(procRoot: string, pid: string): readonly string[] {
+  if (pid === '') return [];
   try {
     return readFileSync(`${procRoot}/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
   } catch (error) {

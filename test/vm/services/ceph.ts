@@ -33,8 +33,8 @@ osd op num shards = 1
 osd op num threads per shard = 1
 `;
 
-/** `features`: of the images. What the kernel does not know is for rbd-nbd. */
-export function cephService(features: string): Service {
+/** `client`: whether the kernel is to have one of its own, or rbd-nbd comes to its turn. */
+export function cephService(client: 'kernel' | 'nbd'): Service {
   let count = 0;
   const info = (image: string) =>
     readConnection({
@@ -52,10 +52,15 @@ export function cephService(features: string): Service {
       },
     }).connection;
   return {
-    start: startCeph,
+    async start() {
+      await startCeph();
+      if (client === 'kernel') return;
+      run('modprobe', '-r', 'rbd');
+      writeFileSync('/etc/modprobe.d/no-rbd.conf', 'install rbd /bin/false\n');
+    },
     volume(name) {
-      const image = `${features.replaceAll(/\W/g, '')}-${name}-${count++}`;
-      run('rbd', 'create', image, '--size', `${SIZE / MiB}`, '--image-feature', features);
+      const image = `${client}-${name}-${count++}`;
+      run('rbd', 'create', image, '--size', `${SIZE / MiB}`);
       return {
         connection: info(image),
         sizeBytes: SIZE,
