@@ -44,7 +44,12 @@ test('list loads commander and nothing else of others, and of ours only what rea
     const { packages, folders, files, builtins } = loaded(['list', '--state-dir', stateDir, '--run-dir', stateDir]);
 
     assert.deepEqual([...packages], ['commander']);
-    assert.deepEqual([...folders].toSorted(), ['cli', 'config', 'http', 'store']);
+    assert.deepEqual([...folders].toSorted(), ['cli', 'config', 'engine', 'http', 'store']);
+    // What is spoken of, which is one small file; nothing that does it.
+    assert.deepEqual(
+      files.filter(file => file.startsWith('src/engine/')),
+      ['src/engine/model.ts'],
+    );
     assert.ok(files.length <= 25, `${files.length} files of ours: ${files.join(' ')}`);
     for (const heavy of ['http', 'internal/deps/undici/undici', 'crypto', 'tls'])
       assert.ok(!builtins.includes(heavy), `node:${heavy}`);
