@@ -170,13 +170,13 @@ export class Snapshots {
 
   /**
    * Lets all that is attached to an instance stand still until `thaw`, or the deadline: for a snapshot that somebody else takes. Nothing
-   * else is done to the instance meanwhile but snapshots.
-   * @throws SV_BUSY: frozen already
+   * else is done to the instance meanwhile but snapshots. Frozen already is success, until the deadline of the first.
+   * @throws SV_TIMEOUT: more is written than the deadline allows; SV_BUSY: somebody else has frozen it
    */
   async freeze(ref: InstanceRef, { deadlineMs = this.#deps.freezeDeadlineMs, signal }: FreezeOptions): Promise<void> {
     const { key } = await resolve(this.#deps, ref, signal);
     await this.#inOrder(key, async () => {
-      if (this.#held.has(key)) throw standsStill(key);
+      if (this.#held.has(key)) return;
       const paths = this.#deps.journal
         .list(key)
         .filter(a => isAttached(a) && !a.plan.readOnly)

@@ -413,7 +413,7 @@ describe('for others', () => {
     const writer = await startWriter(join(hostPath, 'clock'));
     await withEngine(async ({ engine }) => {
       await engine.snapshots.freeze({ ref: 'c1' }, { deadlineMs: 10_000, signal: never });
-      await assert.rejects(engine.snapshots.freeze({ ref: 'c1' }, { signal: never }), e => isError(e, 'SV_BUSY'));
+      await engine.snapshots.freeze({ ref: 'c1' }, { signal: never });
       await assert.rejects(
         engine.execute({ action: 'detach', instance: { ref: 'c1' }, target: '/mnt/v', lazy: false }, never),
         e => isError(e, 'SV_BUSY'),
