@@ -4,6 +4,8 @@ import { ShiftvolError } from '../errors.ts';
 import { deadline, type Session } from './connection.ts';
 
 const CLOSE_TIMEOUT_MS = 5000;
+/** Small beside a prefetch of 64, so that the broker goes on sending. */
+const PASSED_TOGETHER = 16;
 
 export type PublishProperties = Pick<
   Options.Publish,
@@ -27,7 +29,14 @@ export class BusChannel implements AsyncDisposable {
   readonly signal: AbortSignal;
   readonly #closed = new AbortController();
   readonly #returned = new Set<string>();
+  /** Publishes that the broker has not confirmed yet: what to call when it never will. */
+  readonly #publishing = new Set<() => void>();
   #sequence = 0;
+  /** All deliveries up to this one are settled, or passed. */
+  #floor = 0;
+  /** Settled out of order, above the floor. */
+  readonly #settled = new Set<number>();
+  #passed: { readonly last: ConsumeMessage; readonly count: number } | undefined;
 
   private constructor(raw: ConfirmChannel, session: Session) {
     this.raw = raw;
@@ -36,6 +45,10 @@ export class BusChannel implements AsyncDisposable {
       this.#closed.abort(new ShiftvolError('SV_BUS', 'The channel to the broker is closed', { cause }));
     // amqplib: 'error' without a listener ends the process; a handler that throws gives 'handler-error' alone.
     raw.on('error', end).on('close', end).on('handler-error', end);
+    const lost = () => {
+      for (const fail of [...this.#publishing]) fail();
+    };
+    this.signal.addEventListener('abort', lost, { once: true });
     raw.on('return', message => {
       if (typeof message.properties.correlationId === 'string') this.#returned.add(message.properties.correlationId);
     });
@@ -48,15 +61,53 @@ export class BusChannel implements AsyncDisposable {
 
   /** False where it came too late: the broker gives the message out again, and its outcome is known by then. */
   ack(message: ConsumeMessage): boolean {
-    return this.#settle(() => this.raw.ack(message));
+    return this.#settle(message, () => this.raw.ack(message));
   }
 
   /** Gives a message back to the queue. */
   requeue(message: ConsumeMessage): boolean {
-    return this.#settle(() => this.raw.nack(message, false, true));
+    return this.#settle(message, () => this.raw.nack(message, false, true));
   }
 
-  #settle(act: () => void): boolean {
+  /**
+   * Acknowledges what nothing has to be done with, soon and with others: one frame for so many messages is what most of them cost. Where
+   * one before it is still worked on, it is acknowledged by itself.
+   */
+  pass(message: ConsumeMessage): void {
+    const tag = message.fields.deliveryTag;
+    if (tag !== this.#floor + 1) {
+      this.ack(message);
+      return;
+    }
+    this.#rise(tag);
+    const count = (this.#passed?.count ?? 0) + 1;
+    if (this.#passed === undefined) setImmediate(() => this.#acknowledgePassed());
+    this.#passed = { last: message, count };
+    if (count % PASSED_TOGETHER === 0) this.#acknowledgePassed();
+  }
+
+  #acknowledgePassed(): void {
+    const last = this.#passed?.last;
+    this.#passed = undefined;
+    if (last) this.#attempt(() => this.raw.ack(last, true));
+  }
+
+  #settle(message: ConsumeMessage, act: () => void): boolean {
+    const done = this.#attempt(act);
+    if (done) this.#rise(message.fields.deliveryTag);
+    return done;
+  }
+
+  #rise(tag: number): void {
+    if (tag !== this.#floor + 1) {
+      this.#settled.add(tag);
+      return;
+    }
+    this.#floor = tag;
+    while (this.#settled.delete(this.#floor + 1)) this.#floor++;
+  }
+
+  #attempt(act: () => void): boolean {
     if (this.signal.aborted) return false;
     try {
       act();
@@ -98,14 +149,14 @@ export class BusChannel implements AsyncDisposable {
         return;
       }
       const lost = () => fail(this.signal.reason);
-      this.signal.addEventListener('abort', lost, { once: true });
+      this.#publishing.add(lost);
       const all: Options.Publish = {
         persistent: true,
         ...properties,
         ...(correlationId === undefined ? {} : { mandatory: true, correlationId }),
       };
       const settled = (error: unknown) => {
-        this.signal.removeEventListener('abort', lost);
+        this.#publishing.delete(lost);
         if (error) fail(error);
         else resolve();
       };
@@ -121,6 +172,7 @@ export class BusChannel implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.signal.aborted) return;
+    this.#acknowledgePassed();
     // Closed at the same moment: fine. The signal, since amqplib forgets who waits for a close when the connection is lost meanwhile.
     await deadline(this.raw.close(), CLOSE_TIMEOUT_MS, this.signal).catch(() => undefined);
   }

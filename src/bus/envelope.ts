@@ -15,6 +15,7 @@ export type Decoded = { readonly ok: true; readonly inner: object } | { readonly
 
 const VERSION = 'oslo.version';
 const MESSAGE = 'oslo.message';
+const UTF_8 = new TextDecoder('utf-8', { fatal: true });
 
 /** The inner message. `maxBytes` bounds the body as it is, and once more what it inflates to. Never throws. */
 export function decode(message: RawMessage, maxBytes: number): Decoded {
@@ -65,7 +66,7 @@ function inflate(content: Uint8Array, compression: unknown, maxBytes: number): U
 function parseObject(source: Uint8Array | string, what: string): Decoded {
   let value: unknown;
   try {
-    value = JSON.parse(typeof source === 'string' ? source : new TextDecoder('utf-8', { fatal: true }).decode(source));
+    value = JSON.parse(typeof source === 'string' ? source : UTF_8.decode(source));
   } catch (error) {
     if (error instanceof SyntaxError) return refuse(`${what} is not JSON`);
     if (error instanceof TypeError) return refuse(`${what} is not UTF-8`);

@@ -8,7 +8,8 @@ import type { Config } from '../config/schema.ts';
 import type { Command } from '../engine/model.ts';
 import { CODES, isError } from '../errors.ts';
 import { uniqueId } from '../events/notification.ts';
-import { type Translation, type Translator, translator } from '../events/translate.ts';
+import { isNoise } from '../events/peek.ts';
+import { isActing, type Translation, type Translator, translator } from '../events/translate.ts';
 import type { Log } from '../log/log.ts';
 import type { BusChannel } from './channel.ts';
 import { reason } from './connection.ts';
@@ -26,6 +27,7 @@ export type Handler = (command: Command, signal: AbortSignal, isFinal: (error: u
 export type Desk = { readonly channel: BusChannel; readonly outlet: Outlet; readonly stop: AbortSignal };
 
 type Told = Extract<Translation, { kind: 'command' }>;
+type Wanted = Exclude<Translation, { kind: 'ignored' }>;
 type Read = { readonly translation: Translation; readonly id?: string | undefined };
 
 /** Messages that are remembered, to know them again. */
@@ -59,9 +61,34 @@ export class Intake {
 
   /** Handles a message from here to its end. Up to the handler it is synchronous, so that handlers are called in order of delivery. */
   take(message: ConsumeMessage, desk: Desk): void {
-    const work = this.#process(message, desk);
+    this.counters.received++;
+    if (this.#isNoise(message)) {
+      this.counters.ignored['other-event']++;
+      desk.channel.pass(message);
+      return;
+    }
+    const work = this.#begin(message, desk);
+    if (work === undefined) return;
     this.#working.add(work);
     work.finally(() => this.#working.delete(work));
+  }
+
+  /** undefined: it was done with at once. */
+  #begin(message: ConsumeMessage, desk: Desk): Promise<void> | undefined {
+    try {
+      const { translation, id } = this.#read(message);
+      if (translation.kind !== 'ignored') return this.#process(message, desk, translation, id);
+      this.counters.ignored[translation.reason]++;
+      desk.channel.pass(message);
+      return undefined;
+    } catch (error) {
+      return this.#giveBack(message, desk, error);
+    }
+  }
+
+  #isNoise({ content, properties }: ConsumeMessage): boolean {
+    const readable = properties.contentType === 'application/json' && content.length <= this.#config.maxMessage;
+    return readable && isNoise(content, isActing);
   }
 
   /** Resolves when nothing is worked on, or the time is over. */
@@ -75,24 +102,10 @@ export class Intake {
   }
 
   /** Never rejects: what goes wrong ends in the dead letters, or the message goes back to the broker. */
-  async #process(message: ConsumeMessage, desk: Desk): Promise<void> {
-    this.counters.received++;
+  async #process(message: ConsumeMessage, desk: Desk, translation: Wanted, id: string | undefined): Promise<void> {
     try {
-      const { translation, id } = this.#read(message);
-      switch (translation.kind) {
-        case 'ignored':
-          this.counters.ignored[translation.reason]++;
-          desk.channel.ack(message);
-          return;
-        case 'invalid':
-          await this.#bury(message, desk, { code: 'SV_MESSAGE', reason: translation.reason });
-          return;
-        case 'command':
-          await this.#once(message, desk, translation, id);
-          return;
-        default:
-          translation satisfies never;
-      }
+      if (translation.kind === 'command') await this.#once(message, desk, translation, id);
+      else await this.#bury(message, desk, { code: 'SV_MESSAGE', reason: translation.reason });
     } catch (error) {
       await this.#giveBack(message, desk, error);
     }

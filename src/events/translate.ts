@@ -52,6 +52,9 @@ const RULES: ReadonlyMap<string, ActingRule> = new Map(
   } satisfies Record<ActingEvent, Rule>).map(([event, rule]) => [event, { ...rule, event: event as ActingEvent }]),
 );
 
+/** Whether an event can do something here, switched on or not. */
+export const isActing = (event: string): boolean => RULES.has(event);
+
 export type Translator = (inner: unknown) => Translation;
 type Read =
   | Exclude<Reading, { kind: 'happening' }>
