@@ -46,10 +46,10 @@ test('list loads commander and nothing else of others, and of ours only what rea
     assert.deepEqual([...packages], ['commander']);
     assert.deepEqual([...folders].toSorted(), ['cli', 'config', 'engine', 'http', 'store']);
     // What is spoken of, in two small files; nothing that does it.
-    assert.deepEqual(
-      files.filter(file => file.startsWith('src/engine/')).toSorted(),
-      ['src/engine/model.ts', 'src/engine/secrets.ts'],
-    );
+    assert.deepEqual(files.filter(file => file.startsWith('src/engine/')).toSorted(), [
+      'src/engine/model.ts',
+      'src/engine/secrets.ts',
+    ]);
     assert.ok(files.length <= 25, `${files.length} files of ours: ${files.join(' ')}`);
     for (const heavy of ['http', 'internal/deps/undici/undici', 'crypto', 'tls'])
       assert.ok(!builtins.includes(heavy), `node:${heavy}`);
