@@ -307,6 +307,7 @@ export class Engine {
     const { id } = found.plan;
     const { changed, timings } = await extend(
       this.#deps,
+      this.#steps,
       found,
       command.sizeBytes,
       () => ({ ...this.#requests.open(command), events: [run.events.start(id)] }),

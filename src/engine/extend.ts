@@ -1,10 +1,13 @@
 /** Makes what is attached larger, while it is in use: first the image or device, then the file system on it. */
-import { ShiftvolError } from '../errors.ts';
+import { isError, ShiftvolError } from '../errors.ts';
 import type { EngineDeps } from './deps.ts';
 import type { Attachment, ExtendCommand, InstanceKey, Plan, StepTiming, Task } from './model.ts';
 import type { Also, ImageRef } from './ports.ts';
+import { mountAgain } from './recover.ts';
 import { attachmentNotFound, readOnlyGrowth } from './refuse.ts';
-import { timed } from './saga.ts';
+import { resolve } from './resolve.ts';
+import { timed, unwind } from './saga.ts';
+import type { Steps } from './steps.ts';
 import { requireTarget } from './target.ts';
 
 export type Extended = { readonly changed: boolean; readonly timings: readonly StepTiming[] };
@@ -34,6 +37,7 @@ export function findToExtend(deps: EngineDeps, command: ExtendCommand, key: Inst
  */
 export async function extend(
   deps: EngineDeps,
+  steps: Steps,
   attachment: Attached,
   sizeBytes: number | undefined,
   opening: () => Also,
@@ -51,7 +55,7 @@ export async function extend(
   };
   deps.journal.noteTask(task, opening());
   try {
-    const extended = await extendNow(deps, attachment, sizeBytes, signal);
+    const extended = await extendNow(deps, steps, attachment, sizeBytes, signal);
     deps.journal.endTask(task.id, closing(extended));
     return extended;
   } catch (error) {
@@ -64,14 +68,37 @@ export async function extend(
 /** Both halves take the size as they find it: done again, it is done once. */
 export async function extendNow(
   deps: EngineDeps,
-  { plan, status }: Attached,
+  steps: Steps,
+  attachment: Attached,
   sizeBytes: number | undefined,
   signal: AbortSignal,
 ): Promise<Extended> {
+  const { plan } = attachment;
   const timings: StepTiming[] = [];
   const larger = await timed(plan, 'enlarge', timings, () => enlarge(deps, plan, sizeBytes, signal));
-  const grown = await timed(plan, 'grow', timings, () => deps.mounter.grow(plan.mountPath, status.fsType));
-  return { changed: larger || grown.changed, timings };
+  const grown = await timed(plan, 'grow', timings, () => grow(deps, steps, attachment, signal));
+  return { changed: larger || grown, timings };
+}
+
+/**
+ * Where this process may not grow a mounted one (ext4 without CAP_SYS_RESOURCE), what a stopped instance has is let go for it and mounted
+ * again. The image is replaced in one step: a crash leaves the old one or the new one.
+ */
+async function grow(deps: EngineDeps, steps: Steps, { plan, status }: Attached, signal: AbortSignal): Promise<boolean> {
+  try {
+    return (await deps.mounter.grow(plan.mountPath, status.fsType)).changed;
+  } catch (error) {
+    if (!isError(error, 'SV_HOST') || plan.source.kind === 'connection' || plan.image.kind === 'device') throw error;
+    const { instance } = await resolve(deps, plan.ref, signal);
+    if (instance?.running) throw error;
+  }
+  try {
+    await unwind(plan, [steps.device, steps.mount], { lazy: false, signal });
+    await deps.saved.growUnmounted(plan.id, plan.image.path, status.fsType, signal);
+  } finally {
+    await mountAgain(deps, steps, plan, signal);
+  }
+  return true;
 }
 
 export function isAttached(attachment: Attachment): attachment is Attached {

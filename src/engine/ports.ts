@@ -93,7 +93,12 @@ export interface SavedImages {
   remove(of: AttachmentId, name: string): Promise<void>;
   /** Puts a clone of the snapshot into the place of the image, in one step. The caller has made sure that no device uses the image. */
   restore(of: AttachmentId, name: string, image: string): Promise<void>;
-  /** Takes away what an interrupted `restore` left beside the image. */
+  /**
+   * Puts a clone of the image into its place, in one step, whose file system fills it: where the mounted one may not be grown. The caller
+   * has made sure that no device uses the image. @throws SV_HOST: not for this file system; SV_GROW; SV_TOOL
+   */
+  growUnmounted(of: AttachmentId, image: string, fsType: FsType, signal?: AbortSignal): Promise<void>;
+  /** Takes away what an interrupted `restore` or `growUnmounted` left beside the image. */
   discardRestore(of: AttachmentId, image: string): Promise<void>;
   /** The bytes of a file; its holes cost nothing to read. */
   read(path: string, signal?: AbortSignal): Readable;

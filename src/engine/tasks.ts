@@ -208,12 +208,13 @@ export class Tasks {
   /** What cannot be grown now is told once, and keeps nothing else from being done: it is as good as it was. */
   async #extendOnce(
     task: Extract<Task, { kind: 'extend' }>,
-    attachment: Parameters<typeof extendNow>[1],
+    attachment: Parameters<typeof extendNow>[2],
     signal: AbortSignal,
   ): Promise<void> {
     try {
-      await extendNow(this.#deps, attachment, task.sizeBytes, signal);
+      await extendNow(this.#deps, this.#steps, attachment, task.sizeBytes, signal);
     } catch (error) {
+      await this.#deps.saved.discardRestore(task.attachment, attachment.plan.image.path);
       this.#deps.journal.endTask(task.id, {});
       throw error;
     }

@@ -41,7 +41,7 @@ export async function grow(deps: Deps, path: string, fsType: FsType): Promise<Gr
         'SV_HOST',
         `Cannot grow the ext4 at ${JSON.stringify(path)}: CAP_SYS_RESOURCE is missing`,
         {
-          remedy: 'give it to shiftvol, or use templates with xfs or btrfs',
+          remedy: 'give it to shiftvol, or stop the instance, or use templates with xfs or btrfs',
           cause: error,
         },
       );

@@ -15,12 +15,12 @@ import {
   statSync,
   unlinkSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { promisify } from 'node:util';
 import type { AttachmentId } from '../engine/model.ts';
 import type { SavedImage, SavedImages } from '../engine/ports.ts';
-import { ShiftvolError } from '../errors.ts';
+import { isError, ShiftvolError } from '../errors.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import { open } from '../kernel/fd.ts';
 import { fileExtents } from '../kernel/fiemap.ts';
@@ -29,6 +29,7 @@ import { ficloneAsync } from '../kernel/reflink.ts';
 import { sparseChunks } from './import/copy.ts';
 import { layout } from './layout.ts';
 import { entries } from './reflink.ts';
+import { runTool } from './tool.ts';
 
 const fsyncAsync = promisify(fsync);
 const WRITE_ANEW = constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
@@ -100,6 +101,23 @@ export function savedImages({ poolDir }: { readonly poolDir: string }): SavedIma
       }
     },
 
+    async growUnmounted(of, image, fsType, signal) {
+      const beside = besideOf(image, of);
+      if (fsType !== 'ext4')
+        throw new ShiftvolError('SV_HOST', `Cannot grow the ${fsType} in ${image} while it is not mounted`);
+      try {
+        await cloneFile(image, beside);
+        keepMode(image, beside);
+        await growExt4(beside, signal);
+        await syncFile(beside);
+        renameSync(beside, image);
+        await syncFile(dirname(image));
+      } catch (error) {
+        unlinkIfThere(beside);
+        throw told(error, image, basename(beside));
+      }
+    },
+
     async discardRestore(of, image) {
       unlinkIfThere(besideOf(image, of));
     },
@@ -119,6 +137,17 @@ async function cloneFile(from: string, to: string): Promise<void> {
   using source = open(from, constants.O_RDONLY | O_SUSPICIOUS);
   using target = open(to, WRITE_ANEW, 0o600);
   await ficloneAsync(target.fd, source.fd, to);
+}
+
+/** Looked at first, and changed only if it is good: resize2fs would make bad things worse. */
+async function growExt4(image: string, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await runTool('e2fsck', ['-f', '-n', image], { signal });
+  } catch (cause) {
+    if (!isError(cause, 'SV_TOOL')) throw cause;
+    throw new ShiftvolError('SV_GROW', `Cannot grow the ext4 in ${image}: it is damaged`, { cause });
+  }
+  await runTool('resize2fs', ['-f', image], { signal });
 }
 
 /** What it was; its owner is root, as of all that is made here. */

@@ -150,6 +150,32 @@ describe('sizes', () => {
       await leave();
     });
 
+  for (const boundary of ['', 'saved:growUnmounted:before', 'saved:growUnmounted:after'])
+    test(`an ext4 grows while its instance is stopped, where a mounted one may not${boundary && `; also killed at ${boundary}`}`, {
+      skip: GROWING.includes('ext4') && 'it grows while it is mounted here',
+    }, async () => {
+      await attachWritten('ext4');
+      const running = await refused('extend', 'c1:/mnt/v', '--size', '2G');
+      await world.lxd.stop('c1');
+
+      if (boundary === '') await cli('extend', 'c1:/mnt/v', '--size', '3G');
+      else {
+        assert.equal(dieAt(boundary, 'extend', `${3 * GIB}`), 'SIGKILL');
+        const { tasks } = await cli<{ tasks: { task: string; did: string }[] }>('recover');
+        assert.deepEqual(
+          tasks.map(t => `${t.task} ${t.did}`),
+          ['extend finished'],
+        );
+      }
+
+      assert.deepEqual([running.code, running.error.code], [5, 'SV_HOST']);
+      await assertListIsTrue(world, await cli('list'));
+      await world.lxd.start('c1');
+      assert.ok((await sizeInside('/mnt/v')) > 2.7 * GIB);
+      assert.equal(await world.lxd.sh('c1', 'cat /mnt/v/marker'), 'one');
+      await leave();
+    });
+
   for (const boundary of [
     'mounter:enlarge:before',
     'mounter:enlarge:after',

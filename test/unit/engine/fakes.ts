@@ -160,6 +160,10 @@ export class FakeHost {
         assert.ok(![...this.mounts.values()].some(m => m.image === path), 'an image is never replaced under a mount');
         this.restored.push(`${path} ${name}`);
       },
+      growUnmounted: async (_of, path) => {
+        assert.ok(![...this.mounts.values()].some(m => m.image === path), 'an image is never replaced under a mount');
+        this.restored.push(`${path} grown`);
+      },
       discardRestore: async () => undefined,
       read: () => Readable.from(['']),
     };
