@@ -6,12 +6,13 @@ import type { Template } from '../../engine/ports.ts';
 import { ShiftvolError } from '../../errors.ts';
 import { open } from '../../kernel/fd.ts';
 import { countExtents } from '../../kernel/fiemap.ts';
+import { ficloneAsync } from '../../kernel/reflink.ts';
 import { layout, templateName } from '../layout.ts';
 import { checkPool } from '../pool-status.ts';
 import { entries } from '../reflink.ts';
 import { templateText } from '../template-file.ts';
 import { runTool } from '../tool.ts';
-import { cleanImage } from './clean.ts';
+import { type CleanImage, cleanImage } from './clean.ts';
 import { measure, sizeFor } from './contents.ts';
 import { copyInto, createImage, noSpace, type OnProgress, releaseUnwritten, sha256Of } from './copy.ts';
 import { download, isUrl, parseUrl } from './download.ts';
@@ -95,9 +96,11 @@ export async function importTemplate(
   if (source.kind === 'dir') mustNotHoldPool(source.path, pool.poolDir);
   const made = await makeImage(job, source);
   const image = staging.path('image');
-  const clean = await cleanImage(image, signal);
+  const clean = await (request.sealed === undefined ? cleanImage(image, signal) : checkSealed(staging, signal));
   const idBase = agreedBase(request.idBase, clean.idBase);
   const sizeBytes = statSync(image).size;
+  const sha256 = await sha256Of(image, sizeBytes, { signal, onProgress: job.progress('hash') });
+  if (request.sealed !== undefined) mustMatch({ from: request.from, sha256: request.sealed }, sha256);
   const template: Template = {
     name: request.name,
     fsType: clean.fsType,
@@ -105,7 +108,7 @@ export async function importTemplate(
     label: clean.label,
     sizeBytes,
     idBase,
-    sha256: await sha256Of(image, sizeBytes, { signal, onProgress: job.progress('hash') }),
+    sha256,
     extents: seal(image),
     path: at.image(request.name),
     createdAt: new Date().toISOString(),
@@ -113,6 +116,19 @@ export async function importTemplate(
   const immutable = setImmutable(image, true);
   await staging.publish(templateText(template), signal);
   return { template, immutable, deviceNodes: clean.deviceNodes, dropped: made };
+}
+
+/** It was cleaned where it was made; whether it is what is accepted here is found out on a clone, since that writes. */
+async function checkSealed(staging: Staging, signal: AbortSignal | undefined): Promise<CleanImage> {
+  const work = staging.path('work');
+  {
+    using from = open(staging.path('image'), constants.O_RDONLY);
+    using to = open(work, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+    await ficloneAsync(to.fd, from.fd, work);
+  }
+  const clean = await cleanImage(work, signal);
+  rmSync(work);
+  return clean;
 }
 
 /** On a file system that can share extents a pool is nothing but its directory. */
@@ -245,7 +261,7 @@ function percent(totalBytes: number, onProgress: OnProgress): (chunk: Buffer) =>
   };
 }
 
-function mustMatch({ sha256, from }: ImportRequest, found: string | undefined): void {
+function mustMatch({ sha256, from }: Pick<ImportRequest, 'sha256' | 'from'>, found: string | undefined): void {
   if (sha256 === undefined || found === undefined || sha256.toLowerCase() === found) return;
   throw new ShiftvolError(
     'SV_CHECKSUM',

@@ -29,6 +29,8 @@ export type ImportRequest = {
   readonly idBase?: number;
   /** Of the source file. */
   readonly sha256?: string;
+  /** sha256 of what is a template on another host already: it is taken as it is, byte for byte, or refused. */
+  readonly sealed?: string;
 };
 
 /** A source that some service gives as a stream, `ImportRequest.from` being its name: an image of Glance. */
