@@ -89,9 +89,9 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
 }
 
 function connectionsOf({ runDir, volumes }: Config, cloud: LazyCloud): Connections {
-  const { makeFilesystem, multipath, keysDir } = volumes;
+  const { makeFilesystem, multipath, keysDir, localPaths } = volumes;
   const keys = [...(keysDir === null ? [] : [keysInDirectory(keysDir)]), keysOf(cloud)];
-  return makeConnections({ runDir, multipath, makeFilesystem, keys });
+  return makeConnections({ runDir, multipath, localPaths, makeFilesystem, keys });
 }
 
 /**

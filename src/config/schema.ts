@@ -163,6 +163,12 @@ export const schema = object({
     make_filesystem: nullable(oneOf(['ext4', 'xfs'], 'ext4')),
     multipath: boolean(false),
     keys_dir: nullable(absolutePath()),
+    local_paths: list(
+      string({
+        pattern: /^(?:\/(?!\.{1,2}(?:\/|$))[^/*\0]+)*\/(?!\.{1,2}$)(?:[^/*\0]+\*?|\*)$/,
+        accepted: 'an absolute path without "//", "." and "..", its last name with or without "*" at its end',
+      }),
+    ),
   }),
   openstack: object({ cloud: nullable(string()), service_cloud: nullable(string()) }),
   bus,

@@ -12,7 +12,7 @@ import { isError } from '../../src/errors.ts';
 import { bothKinds } from '../../src/idmap/compose.ts';
 import { KernelMounter } from '../../src/mount/mounter.ts';
 import { type ConnectionsOptions, makeConnections } from '../../src/storage/connect/connections.ts';
-import { requireMachine, say } from './guest.ts';
+import { requireMachine, SCRATCH, say } from './guest.ts';
 
 export type Volume = {
   readonly connection: Connection;
@@ -50,7 +50,7 @@ export function connectorContract(
     let runDir: string;
     let clean: readonly string[];
     const connections = (more: Partial<ConnectionsOptions> = {}): Connections =>
-      makeConnections({ runDir, ...options, ...more });
+      makeConnections({ runDir, localPaths: ['/dev', SCRATCH], ...options, ...more });
 
     before(async () => {
       requireMachine();

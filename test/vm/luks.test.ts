@@ -16,6 +16,8 @@ const HEADER = 16 * MiB;
 /** A passphrase that goes through argon2 in emulation would take ten seconds each time. */
 const QUICK = ['--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000'];
 const PASSPHRASE = '6b6579';
+/** Where the volumes of these tests are. */
+const localPaths = ['/dev', SCRATCH];
 const secrets = new Secrets({ luksPassphrase: PASSPHRASE });
 
 const encrypted = (path: string, name: string, encryption_key_id?: string) =>
@@ -69,12 +71,12 @@ describe('an encrypted volume', { timeout: 600_000 }, () => {
   test('that is blank is refused, unless a file system is to be made: then it gets a header and one', async () => {
     const device = loopOf(`${SCRATCH}/blank.img`, SIZE);
     const connection = encrypted(device, 'blank');
-    await assert.rejects(makeConnections({ runDir }).connect(connection, { secrets }), e =>
+    await assert.rejects(makeConnections({ runDir, localPaths }).connect(connection, { secrets }), e =>
       isError(e, 'SV_CONNECTION'),
     );
     assert.equal(run('cmp', '-n', String(SIZE), device, '/dev/zero'), '');
 
-    const making = makeConnections({ runDir, makeFilesystem: 'ext4' });
+    const making = makeConnections({ runDir, localPaths, makeFilesystem: 'ext4' });
     const { path } = await making.connect(connection, { secrets });
     assert.match(run('blkid', '-p', path), /TYPE="ext4"/);
     assert.doesNotMatch(run('cryptsetup', 'luksDump', device), /shiftvol-fresh/);
@@ -86,7 +88,7 @@ describe('an encrypted volume', { timeout: 600_000 }, () => {
     const device = loopOf(`${SCRATCH}/cut.img`, SIZE);
     const connection = encrypted(device, 'cut');
     format(device);
-    const making = makeConnections({ runDir, makeFilesystem: 'ext4' });
+    const making = makeConnections({ runDir, localPaths, makeFilesystem: 'ext4' });
     const noise = await making.connect(connection, { secrets });
     assert.throws(() => run('blkid', '-p', noise.path), /ended with 2/);
     await making.disconnect(connection, {});
@@ -102,7 +104,7 @@ describe('an encrypted volume', { timeout: 600_000 }, () => {
     format(device);
     const keys = join(runDir, 'keys');
     mkdirSync(keys, { mode: 0o700 });
-    const connections = makeConnections({ runDir, keys: [keysInDirectory(keys)] });
+    const connections = makeConnections({ runDir, localPaths, keys: [keysInDirectory(keys)] });
     const connection = encrypted(device, 'file-key', 'a1b2');
     await assert.rejects(
       connections.connect(connection, {}),
@@ -119,7 +121,7 @@ describe('an encrypted volume', { timeout: 600_000 }, () => {
     const device = loopOf(`${SCRATCH}/wrong.img`, SIZE);
     format(device);
     await assert.rejects(
-      makeConnections({ runDir }).connect(encrypted(device, 'wrong'), {
+      makeConnections({ runDir, localPaths }).connect(encrypted(device, 'wrong'), {
         secrets: new Secrets({ luksPassphrase: 'geheim' }),
       }),
       e => isError(e, 'SV_CONNECTION') && !/geheim/.test(`${e.stack} ${e.cause}`),
@@ -130,7 +132,7 @@ describe('an encrypted volume', { timeout: 600_000 }, () => {
   test('that is a file is opened through a loop device, which goes with it', async () => {
     const file = sparseFile(`${SCRATCH}/plain-file.img`, SIZE);
     const connection = encrypted(file, 'plain-file');
-    const making = makeConnections({ runDir, makeFilesystem: 'xfs' });
+    const making = makeConnections({ runDir, localPaths, makeFilesystem: 'xfs' });
     const refused = await making.connect(connection, { secrets }).then(
       () => undefined,
       (error: unknown) => error,

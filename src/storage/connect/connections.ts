@@ -26,9 +26,9 @@ export type ConnectionsOptions = Pick<ConnectEnv, 'runDir'> &
 
 export function makeConnections(options: ConnectionsOptions): Connections {
   const { makeFilesystem = null, keys = [], ...given } = options;
-  const env: ConnectEnv = { procRoot: '/proc', sysRoot: '/sys', multipath: false, ...given };
+  const env: ConnectEnv = { procRoot: '/proc', sysRoot: '/sys', multipath: false, localPaths: [], ...given };
   const connectors: Readonly<Record<ConnectionType, Connector>> = {
-    local: localConnector(),
+    local: localConnector(env),
     nfs: nfsConnector(env, new Nbd(env)),
     rbd: rbdConnector(env),
     iscsi: iscsiConnector(env),

@@ -12,6 +12,8 @@ export type ConnectEnv = {
   readonly sysRoot: string;
   /** Use all the paths that a service gives, through dm-multipath or the kernel's own NVMe multipath. */
   readonly multipath: boolean;
+  /** Where a volume may be that is on this host anyway: directories, and `/dev/mapper/cinder-*`. */
+  readonly localPaths: readonly string[];
 };
 
 /**
