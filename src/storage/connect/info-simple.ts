@@ -48,9 +48,14 @@ export function readNfs(data: unknown): Read {
   };
 }
 
+/** Goes on in the background; changes another mount. */
+const NOT_HERE: ReadonlySet<string> = new Set(['bg', 'remount']);
+
 /** `-o vers=4.1,hard` or `vers=4.1,hard`, as shares files have them; nothing else may reach mount.nfs. */
 function nfsOptions(text: string): string {
   const options = text.trim().replace(/^-o\s*/, '');
+  const unfit = options.split(',').find(option => NOT_HERE.has(option));
+  if (unfit !== undefined) throw refuse('options', `"${unfit}" is not accepted`);
   if (/^[A-Za-z0-9_.,=:/-]*$/.test(options) && !options.startsWith('-')) return options;
   throw refuse('options', 'mount options such as "-o vers=4.1,hard" are accepted');
 }

@@ -115,14 +115,21 @@ function subsystemsOf(sysRoot: string, nqn: string): readonly string[] {
   const classDir = join(sysRoot, 'class/nvme-subsystem');
   return entries(classDir)
     .filter(name => attribute(classDir, name, 'subsysnqn') === nqn)
-    .map(name => join(classDir, name));
+    .map(name => join(classDir, name))
+    .filter(dir => entries(dir).some(name => /^nvme\d+$/.test(name) && isRemote(join(dir, name))));
 }
 
 function controllersOf(sysRoot: string, nqn: string): readonly string[] {
   const classDir = join(sysRoot, 'class/nvme');
   return entries(classDir)
     .filter(name => attribute(classDir, name, 'subsysnqn') === nqn)
-    .map(name => join(classDir, name));
+    .map(name => join(classDir, name))
+    .filter(isRemote);
+}
+
+/** A disk in this host is a subsystem with a name, too, and none that a service could have meant. */
+function isRemote(controller: string): boolean {
+  return ['tcp', 'rdma'].includes(attribute(controller, 'transport') ?? '');
 }
 
 /** `traddr=192.0.2.3,trsvcid=4420,src_addr=...` */

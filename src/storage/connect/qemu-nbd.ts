@@ -1,34 +1,19 @@
 /** qcow2 files as block devices: one qemu-nbd a file, on a device of the nbd module. */
 import { readFileSync } from 'node:fs';
-import { basename, dirname, resolve } from 'node:path';
-import { z } from 'zod';
+import { basename } from 'node:path';
 import type { Connection } from '../../engine/model.ts';
 import { KeyedQueue } from '../../engine/queue.ts';
 import { ShiftvolError } from '../../errors.ts';
 import { isNodeErrno } from '../../kernel/errno.ts';
 import { runTool } from '../tool.ts';
 import { type ConnectEnv, cannotConnect, stillUsed } from './connector.ts';
+import { qcow2Size, requireOwnChain } from './qcow2-chain.ts';
 import { attribute, deviceSize, entries } from './sysfs.ts';
 import { isUnused, requireUnused } from './unused.ts';
 import { waitFor, waitUntil } from './wait.ts';
 
 const READY_MS = 15_000;
 const GONE_MS = 15_000;
-/** No image chain of a service is that long; a circle is. */
-const MAX_CHAIN = 256;
-
-const chain = z.array(
-  z.object({
-    filename: z.string(),
-    format: z.enum(['qcow2', 'raw']),
-    'virtual-size': z.number().int().positive(),
-    encrypted: z.literal(false).optional(),
-    'format-specific': z
-      .object({ data: z.object({ 'data-file': z.undefined().optional() }).loose() })
-      .loose()
-      .optional(),
-  }),
-);
 
 /**
  * Whose a device is, is told by the arguments of the process behind it, so that it can be found again after a crash; the file's path is
@@ -56,7 +41,7 @@ export class Nbd {
     signal: AbortSignal | undefined,
   ): Promise<string> {
     return await this.#queue.run('nbd', async () => {
-      const sizeBytes = await this.#requireOwnChain(connection, path, directory, signal);
+      const sizeBytes = await requireOwnChain(path, directory, signal);
       const device = this.find(path) ?? (await this.#start(connection, path, signal));
       const what = `a device of volume "${connection.name}"`;
       await waitFor(() => deviceSize(this.#env.sysRoot, device) === sizeBytes || undefined, {
@@ -83,8 +68,7 @@ export class Nbd {
   async rescan(connection: Connection, path: string, signal: AbortSignal | undefined): Promise<void> {
     const device = this.find(path);
     if (device === undefined) return;
-    const [{ 'virtual-size': now } = { 'virtual-size': 0 }] = await readChain(path, signal);
-    if (deviceSize(this.#env.sysRoot, device) >= now) return;
+    if (deviceSize(this.#env.sysRoot, device) >= (await qcow2Size(path, signal))) return;
     throw new ShiftvolError(
       'SV_CONNECTION',
       `Cannot extend volume "${connection.name}" while it is attached: it is a qcow2 file`,
@@ -124,40 +108,6 @@ export class Nbd {
     }
     throw cannotConnect(connection, 'no nbd device is free', undefined, 'load the module with more: nbds_max=256');
   }
-
-  /** @throws SV_IMAGE_REFUSED: the image leads out of the share, or to a format that is not accepted */
-  async #requireOwnChain(
-    connection: Connection,
-    path: string,
-    directory: string,
-    signal: AbortSignal | undefined,
-  ): Promise<number> {
-    const [top, ...rest] = await readChain(path, signal);
-    const outside = [top, ...rest].find(image => image && dirname(resolve(directory, image.filename)) !== directory);
-    if (top === undefined || outside !== undefined || rest.length > MAX_CHAIN)
-      throw new ShiftvolError(
-        'SV_IMAGE_REFUSED',
-        `Cannot use volume "${connection.name}": its image leads out of its share, to "${outside?.filename ?? ''}"`,
-      );
-    return top['virtual-size'];
-  }
-}
-
-/** -U: another host, or our own qemu-nbd, may have the image's lock; only headers are read. */
-async function readChain(path: string, signal: AbortSignal | undefined): Promise<z.output<typeof chain>> {
-  const { stdout } = await runTool(
-    'qemu-img',
-    ['info', '-U', '--output=json', '--backing-chain', '-f', 'qcow2', path],
-    {
-      signal,
-    },
-  );
-  const parsed = chain.safeParse(JSON.parse(stdout));
-  if (parsed.success) return parsed.data;
-  throw new ShiftvolError(
-    'SV_IMAGE_REFUSED',
-    `Cannot use ${JSON.stringify(path)}: its chain of images has one that is not accepted, qcow2 and raw without encryption and external data are`,
-  );
 }
 
 /** A process's command line; none where it has ended. */

@@ -1,11 +1,15 @@
 import { mkdirSync, rmdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { KeyedQueue } from '../../engine/queue.ts';
+import { ShiftvolError } from '../../errors.ts';
 import { isErrno, isNodeErrno } from '../../kernel/errno.ts';
 import { umount2Async } from '../../kernel/mount.ts';
 import { statxIfThere } from '../../kernel/statx.ts';
 import { runTool } from '../tool.ts';
 import type { ConnectEnv } from './connector.ts';
+
+/** mount.nfs itself tries for two minutes. */
+const MOUNT_MS = 60_000;
 
 export type Share = {
   /** `HOST:/PATH` */
@@ -62,9 +66,12 @@ export class Shares {
   async #mount(share: Share, signal: AbortSignal | undefined): Promise<string> {
     const directory = this.#own(share);
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const options = ['nodev', 'nosuid', 'noexec', ...(share.options === '' ? [] : [share.options])].join(',');
-    await runTool('mount.nfs', [share.export, directory, '-o', options], { signal });
-    return directory;
+    // Ours last: of two that contradict each other the later one counts.
+    const options = [...(share.options === '' ? [] : [share.options]), 'nodev', 'nosuid', 'noexec'].join(',');
+    const deadline = AbortSignal.any([AbortSignal.timeout(MOUNT_MS), ...(signal ? [signal] : [])]);
+    await runTool('mount.nfs', [share.export, directory, '-o', options], { signal: deadline });
+    if (isMounted(directory)) return directory;
+    throw new ShiftvolError('SV_CONNECTION', `Cannot mount the share ${share.export}: mount.nfs ended without it`);
   }
 }
 

@@ -184,6 +184,8 @@ describe('connection_info that is not accepted', () => {
     ['a share that begins like an option', nested('nfs', { ...NFS, export: '-o:/x' }), 'export'],
     ['a share without a path', nested('nfs', { ...NFS, export: 'filer' }), 'export'],
     ['mount options with a blank in them', nested('nfs', { ...NFS, options: '-o vers=4 -x' }), 'options'],
+    ['a mount that goes on in the background', nested('nfs', { ...NFS, options: '-o vers=4.1,bg' }), 'options'],
+    ['a change of another mount', nested('nfs', { ...NFS, options: 'remount' }), 'options'],
     ['a format that is none of ours', nested('nfs', { ...NFS, format: 'vmdk' }), 'format'],
     ['a base that is no absolute path', nested('nfs', { ...NFS, mount_point_base: '/srv/../etc' }), 'mount_point_base'],
     ['a relative device', nested('local', { device_path: 'dev/sda' }), 'device_path'],
