@@ -27,13 +27,16 @@ export async function isBlank(path: string, signal: AbortSignal | undefined): Pr
 
 async function hasZerosAtBothEnds(path: string): Promise<boolean> {
   await using file = await open(path, 'r');
-  const length = LOOKED_AT_BYTES;
-  const buffer = Buffer.alloc(length);
-  const first = await file.read(buffer, 0, length, 0);
-  if (first.bytesRead === 0 || !buffer.every(byte => byte === 0)) return false;
   const size = await sizeOf(path);
-  const last = await file.read(buffer, 0, length, Math.max(0, size - length));
-  return buffer.subarray(0, last.bytesRead).every(byte => byte === 0);
+  const length = Math.min(LOOKED_AT_BYTES, size);
+  if (length === 0) return false;
+  for (const at of [0, size - length]) {
+    // Not zeros beforehand: what could not be read is not blank.
+    const buffer = Buffer.alloc(length, 0xff);
+    await file.read(buffer, 0, length, at);
+    if (!buffer.every(byte => byte === 0)) return false;
+  }
+  return true;
 }
 
 /** Of a file or block device: where its end is. stat(2) says 0 of a device. */
@@ -44,13 +47,16 @@ async function sizeOf(path: string): Promise<number> {
   return (await file.stat()).size;
 }
 
-/** mke2fs and mkfs.xfs look for themselves once more, and refuse where they find something. */
+/**
+ * `overwrite`: what a crash left of an earlier one, which mkfs.xfs would refuse. Where nobody can answer it mke2fs asks nothing, and writes
+ * over everything: that it may, the caller has made sure.
+ */
 export async function makeFileSystem(
   path: string,
   fsType: FileSystemToMake,
-  signal: AbortSignal | undefined,
+  { overwrite, signal }: { readonly overwrite: boolean; readonly signal: AbortSignal | undefined },
 ): Promise<void> {
   // Inode tables written later, by the kernel: a volume may be large. Its root directory belongs to id 0 on disk.
   if (fsType === 'ext4') await runTool('mke2fs', ['-q', '-t', 'ext4', '-m', '0', path], { signal });
-  else await runTool('mkfs.xfs', ['-q', path], { signal });
+  else await runTool('mkfs.xfs', ['-q', ...(overwrite ? ['-f'] : []), path], { signal });
 }

@@ -66,7 +66,8 @@ export function makeConnections(options: ConnectionsOptions): Connections {
           : { image: volume, fresh: false };
         if (makeFilesystem === null || connection.readOnly) return image;
         // Behind a new LUKS header everything looks like noise: the header itself says that nothing was ever there.
-        if (fresh || (await isBlank(image.path, signal))) await makeFileSystem(image.path, makeFilesystem, signal);
+        if (fresh || (await isBlank(image.path, signal)))
+          await makeFileSystem(image.path, makeFilesystem, { overwrite: fresh, signal });
         if (fresh) await luks.settle(volume, signal);
         return image;
       }),

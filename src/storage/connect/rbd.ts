@@ -1,4 +1,5 @@
 /** RBD: by the kernel's own client, or where that lacks a feature of the image by rbd-nbd. */
+import { hash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -172,6 +173,6 @@ async function removeKeyring(env: ConnectEnv, connection: Connection): Promise<v
   await rm(keyringPath(env, connection), { force: true });
 }
 
-function keyringPath({ runDir }: ConnectEnv, { volumeId }: Connection): string {
-  return join(runDir, 'keyrings', volumeId.replaceAll('/', '_'));
+function keyringPath({ runDir }: ConnectEnv, { name }: Connection): string {
+  return join(runDir, 'keyrings', hash('sha256', name));
 }
