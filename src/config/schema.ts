@@ -15,7 +15,7 @@ import {
 } from './shape.ts';
 import { transportUrl } from './transport-url.ts';
 
-/** The events that can act, and whether they do unless told otherwise. What they do is fixed: see src/events/actions.ts. */
+/** The events that can act, and whether they do unless told otherwise. What they do is fixed: see src/events/translate.ts. */
 export const EVENT_SWITCHES = {
   'instance.create.start': true,
   'instance.create.error': true,
@@ -24,11 +24,23 @@ export const EVENT_SWITCHES = {
   'instance.volume_detach.start': true,
   'instance.volume_detach.end': false,
   'instance.delete.end': true,
+  'instance.live_migration_post.end': true,
+  'instance.live_migration_rollback_dest.end': true,
+  'instance.resize_confirm.end': true,
+  'instance.shelve_offload.end': true,
+  'instance.rebuild.start': true,
+  'instance.rebuild.end': true,
   'compute.instance.create.start': true,
   'compute.instance.create.error': true,
   'compute.instance.volume.attach': true,
   'compute.instance.volume.detach': true,
   'compute.instance.delete.end': true,
+  'compute.instance.live_migration._post.end': true,
+  'compute.instance.live_migration.rollback.dest.end': true,
+  'compute.instance.resize.confirm.end': true,
+  'compute.instance.shelve_offload.end': true,
+  'compute.instance.rebuild.start': true,
+  'compute.instance.rebuild.end': true,
   'volume.attach.end': true,
   'volume.detach.start': true,
 } as const satisfies Readonly<Record<string, boolean>>;
@@ -118,6 +130,7 @@ const bindings = object({
   events: switches(EVENT_SWITCHES),
   images: list(imageBinding, [{ image: '*', template: '{image_uuid}' }]),
   volumes: list(volumeBinding),
+  roots_left_behind: oneOf(['keep', 'destroy'], 'keep'),
 });
 
 const rpc = object({

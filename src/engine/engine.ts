@@ -20,6 +20,7 @@ import {
   type Outcome,
   type Plan,
   type RemovalGoal,
+  rootSource,
   type SpawnCommand,
   type StepTiming,
 } from './model.ts';
@@ -29,7 +30,7 @@ import { findToDestroy, findToDetach, prepareAttach, prepareSpawn, type Settle }
 import { type Preview, preview } from './preview.ts';
 import { KeyedQueue } from './queue.ts';
 import { mountAgain, type Recovered, recover, recoverOne } from './recover.ts';
-import { attachmentNotFound, idsInUse, rootInUse, unfinished } from './refuse.ts';
+import { attachmentNotFound, idsInUse, instanceThere, rootInUse, unfinished } from './refuse.ts';
 import { Requests } from './requests.ts';
 import { type Resolved, resolve } from './resolve.ts';
 import { Snapshots } from './snapshots.ts';
@@ -219,6 +220,7 @@ export class Engine {
 
   async #spawn(command: SpawnCommand, run: Run): Promise<Ended> {
     const settle: Settle = attachment => this.#settle(attachment, run.signal);
+    if (command.anew === true) await this.#removeRoot(command, run);
     const prepared = await prepareSpawn(this.#deps, command, run.resolved, settle);
     if (!('context' in prepared)) return await this.#stillThere(command, run, prepared.existing);
     const { context } = prepared;
@@ -245,6 +247,20 @@ export class Engine {
     return await this.#build(command, run, { plan, ...(template && { template }), ...(secrets && { secrets }) });
   }
 
+  /** Not before it is sure that there is something to take its place. */
+  async #removeRoot(command: SpawnCommand, run: Run): Promise<void> {
+    const { key, instance } = run.resolved;
+    const root = this.#deps.journal.list(key).find(a => a.plan.role === 'root');
+    if (!root) return;
+    const source = rootSource(command);
+    if (source.kind === 'template') await this.#deps.backend.getTemplate(source.template);
+    // Also one that stands: whoever stopped it may want it as it is. A rebuild removes the container first.
+    if (instance) throw instanceThere(key);
+    const settled = await this.#settle(root, run.signal);
+    // The ids stay: the container has them.
+    if (settled) await this.#takeAway(settled, 'destroy', false, run, () => ({}));
+  }
+
   async #build(command: Command, run: Run, reserved: Parameters<typeof build>[2]): Promise<Ended> {
     const { id } = reserved.plan;
     const { timings } = await build(
@@ -266,7 +282,9 @@ export class Engine {
   }
 
   async #detach(command: DetachCommand, run: Run): Promise<Ended> {
-    const attachment = await this.#settle(findToDetach(this.#deps, command, run.resolved.key), run.signal);
+    const [found, ...more] = findToDetach(this.#deps, command, run.resolved.key);
+    if (command.all === true) return await this.#detachAll(command, run, found ? [found, ...more] : []);
+    const attachment = await this.#settle(found, run.signal);
     if (attachment?.status.state !== 'attached') return this.#unchanged(command, run, attachment);
     const { id } = attachment.plan;
     this.#deps.journal.record({ ...this.#requests.open(command), events: [run.events.start(id)] });
@@ -275,6 +293,22 @@ export class Engine {
       ...this.#requests.done(command, run.events, taken.timings, id),
     }));
     return { changed: true, attachments: this.#found(id), steps: timings };
+  }
+
+  /** What is busy keeps the rest of them; asked again, it goes on with what is left. */
+  async #detachAll(command: DetachCommand, run: Run, mine: readonly Attachment[]): Promise<Ended> {
+    this.#deps.journal.record({ ...this.#requests.open(command), events: [run.events.start()] });
+    const steps: StepTiming[] = [];
+    for (const one of mine) {
+      const settled = await this.#settle(one, run.signal);
+      if (settled?.status.state !== 'attached') continue;
+      steps.push(...(await this.#takeAway(settled, 'detach', command.lazy, run, () => ({}))).timings);
+    }
+    this.#deps.journal.record({
+      events: [run.events.end(undefined, steps)],
+      ...this.#requests.done(command, run.events, steps),
+    });
+    return { changed: true, attachments: mine.flatMap(({ plan }) => this.#found(plan.id)), steps };
   }
 
   async #destroy(command: DestroyCommand, run: Run): Promise<Ended> {

@@ -80,11 +80,12 @@ export type AttachVolumeCommand = Omit<AttachCommand, 'source' | 'volumeId' | 's
   readonly volume: string;
   readonly idBase?: number;
 };
-/** `target` or `volumeId` says which one. `lazy`: take it away from under a process that still holds it. */
+/** `target` or `volumeId` says which one; `all`: every one but the root. `lazy`: take it away from under a process that still holds it. */
 export type DetachCommand = Asked & {
   readonly action: 'detach';
   readonly target?: string;
   readonly volumeId?: string;
+  readonly all?: boolean;
   readonly lazy: boolean;
 };
 /**
@@ -94,6 +95,8 @@ export type DetachCommand = Asked & {
 export type SpawnCommand = Asked & {
   readonly action: 'spawn';
   readonly volumeId?: string;
+  /** A root that is there already is destroyed first, with what is in it. Not while the runtime has the instance. */
+  readonly anew?: boolean;
   /** For a connection: never journaled, never logged. */
   readonly secrets?: Secrets;
 } & ({ readonly template: string; readonly sizeBytes?: number } | { readonly source: Source });

@@ -33,7 +33,7 @@ export async function preview(deps: EngineDeps, command: Command, signal: AbortS
       return previewBuild('spawn', planSpawn(command, resolved.key, map, context), context.template?.path);
     }
     case 'detach':
-      return previewRemoval('detach', [findToDetach(deps, command, resolved.key)], command.lazy);
+      return previewRemoval('detach', findToDetach(deps, command, resolved.key), command.lazy);
     case 'destroy':
       return previewRemoval('destroy', findToDestroy(deps, command, resolved.key), command.lazy);
     case 'extend': {

@@ -61,6 +61,12 @@ export function rootInUse(key: string): ShiftvolError {
   });
 }
 
+export function instanceThere(key: string): ShiftvolError {
+  return new ShiftvolError('SV_BUSY', `Cannot make the root file system of "${key}" anew: the instance is there`, {
+    remedy: 'it is tried again; remove the instance first',
+  });
+}
+
 export function mountedElsewhere({ plan }: Attachment, rootPath: string): ShiftvolError {
   return new ShiftvolError(
     'SV_TARGET_TAKEN',

@@ -13,6 +13,7 @@ export const IGNORED_REASONS = [
   'no-template',
   'nothing-there',
   'superseded',
+  'still-here',
 ] as const;
 export type IgnoredReason = (typeof IGNORED_REASONS)[number];
 
@@ -25,6 +26,8 @@ export type Happening = {
   /** Glance's uuid; '' for an instance that was booted from a volume. */
   readonly imageId?: string;
   readonly readOnly?: boolean;
+  /** Where it was before is where it is now: a rebuild that is no evacuation. */
+  readonly inPlace?: boolean;
   readonly requestId?: string;
 };
 

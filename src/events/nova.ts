@@ -1,6 +1,6 @@
 /** Nova's two forms of the same events: `instance.*` with nova_object payloads, and the older `compute.instance.*`. */
 import * as z from 'zod';
-import type { Happening, HostFilter, Reading } from './happening.ts';
+import type { Happening, HostFilter, IgnoredReason, Reading } from './happening.ts';
 import { firstId, type Notification, type Parsed, parse, publisher } from './notification.ts';
 
 /** As OpenStack writes them; upper case is taken, too. */
@@ -23,6 +23,7 @@ const versioned = {
   create: versionedPayload(z.object({ uuid, host: text, request_id: text, image_uuid: z.nullable(image) })),
   volume: versionedPayload(z.object({ uuid, host: text, request_id: text, volume_id: uuid })),
   delete: versionedPayload(z.object({ uuid, host: text, request_id: text })),
+  rebuild: versionedPayload(z.object({ uuid, host: text, request_id: text, image_uuid: z.nullable(image) })),
 };
 const legacy = {
   create: z.object({
@@ -34,43 +35,47 @@ const legacy = {
   volume: z.object({ instance_id: uuid, host: text, volume_id: uuid }),
   delete: z.object({ instance_id: uuid, host: text }),
 };
-type Kind = keyof typeof versioned;
+/**
+ * What is read of a message, and whose it is. `gone`: of the host that tells it, which the instance has left. `moved`: the same, if the
+ * payload names another host, where it is now. `evacuated`: of the host in the payload, which it was on, if another one tells it.
+ */
+type Kind = 'create' | 'volume' | 'delete' | 'rebuild' | 'gone' | 'moved' | 'evacuated';
 
 export function readVersioned(kind: Kind, n: Notification, hosts: HostFilter): Reading {
   const told = publisher(n.publisher_id, ':');
-  const data = rawField(n.payload, 'nova_object.data');
-  const host = hostOf(kind, told.service === 'nova-api', told.host, rawField(data, 'host'));
-  return read(host, hosts, (): Parsed<Happening> => {
-    const requestOf = (own: string | null | undefined) => requestId(n, own);
-    if (kind === 'create') {
-      return map(parse(versioned.create, n.payload, 'payload'), ({ 'nova_object.data': d }) => ({
-        host,
-        instance: d.uuid,
-        imageId: d.image_uuid ?? '',
-        ...requestOf(d.request_id),
-      }));
-    }
-    if (kind === 'volume') {
-      return map(parse(versioned.volume, n.payload, 'payload'), ({ 'nova_object.data': d }) => ({
-        host,
-        instance: d.uuid,
-        volumeId: d.volume_id,
-        ...requestOf(d.request_id),
-      }));
-    }
-    return map(parse(versioned.delete, n.payload, 'payload'), ({ 'nova_object.data': d }) => ({
+  const payloadHost = rawField(rawField(n.payload, 'nova_object.data'), 'host');
+  const place = placeOf(kind, told.service === 'nova-api', told.host, payloadHost);
+  return read(place, hosts, (host): Parsed<Happening> => {
+    const about = (d: { uuid: string; request_id?: string | null | undefined }) => ({
       host,
       instance: d.uuid,
-      ...requestOf(d.request_id),
-    }));
+      ...requestId(n, d.request_id),
+    });
+    if (kind === 'create')
+      return map(parse(versioned.create, n.payload, 'payload'), ({ 'nova_object.data': d }) => ({
+        ...about(d),
+        imageId: d.image_uuid ?? '',
+      }));
+    if (kind === 'rebuild')
+      return map(parse(versioned.rebuild, n.payload, 'payload'), ({ 'nova_object.data': d }) => ({
+        ...about(d),
+        imageId: d.image_uuid ?? '',
+        inPlace: d.host === host,
+      }));
+    if (kind === 'volume')
+      return map(parse(versioned.volume, n.payload, 'payload'), ({ 'nova_object.data': d }) => ({
+        ...about(d),
+        volumeId: d.volume_id,
+      }));
+    return map(parse(versioned.delete, n.payload, 'payload'), ({ 'nova_object.data': d }) => about(d));
   });
 }
 
 export function readLegacy(kind: Kind, n: Notification, hosts: HostFilter): Reading {
   const told = publisher(n.publisher_id, '.');
-  const host = hostOf(kind, false, told.host, rawField(n.payload, 'host'));
-  return read(host, hosts, (): Parsed<Happening> => {
-    if (kind === 'create') {
+  const place = placeOf(kind, false, told.host, rawField(n.payload, 'host'));
+  return read(place, hosts, (host): Parsed<Happening> => {
+    if (kind === 'create' || kind === 'rebuild') {
       const parsed = parse(legacy.create, n.payload, 'payload');
       if (!parsed.ok) return parsed;
       const p = parsed.value;
@@ -79,7 +84,13 @@ export function readLegacy(kind: Kind, n: Notification, hosts: HostFilter): Read
         p.image_meta?.base_image_ref ?? lastPart(p.image_ref_url ?? ''),
         'payload.image_meta',
       );
-      return map(imageId, id => ({ host, instance: p.instance_id, imageId: id, ...requestId(n) }));
+      return map(imageId, id => ({
+        host,
+        instance: p.instance_id,
+        imageId: id,
+        ...(kind === 'rebuild' && { inPlace: p.host === host }),
+        ...requestId(n),
+      }));
     }
     if (kind === 'volume') {
       return map(parse(legacy.volume, n.payload, 'payload'), p => ({
@@ -93,20 +104,35 @@ export function readLegacy(kind: Kind, n: Notification, hosts: HostFilter): Read
   });
 }
 
+type Place = { readonly host: string } | { readonly nowhere: Extract<IgnoredReason, 'no-host' | 'still-here'> };
+
 /**
  * The publisher is where it happens: the payload has null at create.start, and the host that died in an evacuation. Only a delete is
  * told by nova-api for a host that is down (or by no host at all); there the payload is right, in both forms.
  */
-function hostOf(kind: Kind, byApi: boolean, publisherHost: string | undefined, payloadHost: unknown): string | null {
-  const inPayload = typeof payloadHost === 'string' && payloadHost !== '' ? payloadHost : null;
-  if (kind === 'delete') return inPayload ?? (byApi ? null : (publisherHost ?? null));
-  return byApi ? inPayload : (publisherHost ?? null);
+function placeOf(kind: Kind, byApi: boolean, publisherHost: string | undefined, payloadHost: unknown): Place {
+  const inPayload = typeof payloadHost === 'string' && payloadHost !== '' ? payloadHost : undefined;
+  const place = (host: string | undefined): Place => (host === undefined ? { nowhere: 'no-host' } : { host });
+  // nova-api tells nothing of what has been done on a host.
+  if (byApi && kind !== 'delete')
+    return kind === 'create' || kind === 'volume' ? place(inPayload) : { nowhere: 'no-host' };
+  switch (kind) {
+    case 'delete':
+      return place(inPayload ?? (byApi ? undefined : publisherHost));
+    case 'moved':
+    case 'evacuated':
+      if (inPayload === undefined || publisherHost === undefined) return { nowhere: 'no-host' };
+      if (inPayload === publisherHost) return { nowhere: 'still-here' };
+      return { host: kind === 'moved' ? publisherHost : inPayload };
+    default:
+      return place(publisherHost);
+  }
 }
 
-function read(host: string | null, hosts: HostFilter, parsed: () => Parsed<Happening>): Reading {
-  if (host === null) return { kind: 'ignored', reason: 'no-host' };
-  if (!hosts.has(host)) return { kind: 'ignored', reason: 'other-host' };
-  const result = parsed();
+function read(place: Place, hosts: HostFilter, parsed: (host: string) => Parsed<Happening>): Reading {
+  if (!('host' in place)) return { kind: 'ignored', reason: place.nowhere };
+  if (!hosts.has(place.host)) return { kind: 'ignored', reason: 'other-host' };
+  const result = parsed(place.host);
   return result.ok ? { kind: 'happening', happening: result.value } : { kind: 'invalid', reason: result.reason };
 }
 

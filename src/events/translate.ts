@@ -18,15 +18,17 @@ export type Translation =
   | { readonly kind: 'ignored'; readonly reason: IgnoredReason }
   | { readonly kind: 'invalid'; readonly reason: string };
 
+/** `leave`: the instance is not here any more. `rebuild`: its root is to be another one. Both are commands by what is configured. */
+type Deed = Exclude<Action, 'extend'> | 'leave' | 'rebuild';
 type Rule = {
-  readonly action: Action;
+  readonly action: Deed;
   readonly read: (n: Notification, hosts: HostFilter) => Reading;
 };
-const nova = (action: Action, kind: Parameters<typeof readVersioned>[0]): Rule => ({
+const nova = (action: Deed, kind: Parameters<typeof readVersioned>[0]): Rule => ({
   action,
   read: (n, hosts) => readVersioned(kind, n, hosts),
 });
-const oldNova = (action: Action, kind: Parameters<typeof readLegacy>[0]): Rule => ({
+const oldNova = (action: Deed, kind: Parameters<typeof readLegacy>[0]): Rule => ({
   action,
   read: (n, hosts) => readLegacy(kind, n, hosts),
 });
@@ -42,11 +44,23 @@ const RULES: ReadonlyMap<string, ActingRule> = new Map(
     'instance.volume_detach.start': nova('detach', 'volume'),
     'instance.volume_detach.end': nova('detach', 'volume'),
     'instance.delete.end': nova('destroy', 'delete'),
+    'instance.live_migration_post.end': nova('leave', 'gone'),
+    'instance.live_migration_rollback_dest.end': nova('leave', 'moved'),
+    'instance.resize_confirm.end': nova('leave', 'moved'),
+    'instance.shelve_offload.end': nova('leave', 'gone'),
+    'instance.rebuild.start': nova('rebuild', 'rebuild'),
+    'instance.rebuild.end': nova('leave', 'evacuated'),
     'compute.instance.create.start': oldNova('spawn', 'create'),
     'compute.instance.create.error': oldNova('destroy', 'delete'),
     'compute.instance.volume.attach': oldNova('attach', 'volume'),
     'compute.instance.volume.detach': oldNova('detach', 'volume'),
     'compute.instance.delete.end': oldNova('destroy', 'delete'),
+    'compute.instance.live_migration._post.end': oldNova('leave', 'gone'),
+    'compute.instance.live_migration.rollback.dest.end': oldNova('leave', 'moved'),
+    'compute.instance.resize.confirm.end': oldNova('leave', 'moved'),
+    'compute.instance.shelve_offload.end': oldNova('leave', 'gone'),
+    'compute.instance.rebuild.start': oldNova('rebuild', 'rebuild'),
+    'compute.instance.rebuild.end': oldNova('leave', 'evacuated'),
     'volume.attach.end': { action: 'attach', read: (n, hosts) => readCinder('attach', n, hosts) },
     'volume.detach.start': { action: 'detach', read: (n, hosts) => readCinder('detach', n, hosts) },
   } satisfies Record<ActingEvent, Rule>).map(([event, rule]) => [event, { ...rule, event: event as ActingEvent }]),
@@ -88,7 +102,8 @@ export function translator(bindings: BindingsConfig, host: string): Translator {
   };
 }
 
-function bind(action: Action, event: ActingEvent, happening: Happening, bindings: BindingsConfig): Translation {
+function bind(deed: Deed, event: ActingEvent, happening: Happening, bindings: BindingsConfig): Translation {
+  const action = actionOf(deed, bindings);
   const asked = { instance: { ref: happening.instance }, ...requestId(action, happening) };
   const command = (c: Command, wildcard = false): Translation => ({ kind: 'command', command: c, event, wildcard });
   switch (action) {
@@ -96,7 +111,8 @@ function bind(action: Action, event: ActingEvent, happening: Happening, bindings
       if (!happening.imageId) return { kind: 'ignored', reason: 'no-image' };
       const binding = bindings.images.find(b => b.image === '*' || b.image === happening.imageId);
       if (binding === undefined) return { kind: 'ignored', reason: 'unbound-image' };
-      return command({ action, ...asked, ...spawned(binding, happening) }, binding.image === '*');
+      const anew = deed === 'rebuild' && happening.inPlace === true ? { anew: true } : {};
+      return command({ action, ...asked, ...spawned(binding, happening), ...anew }, binding.image === '*');
     }
     case 'attach': {
       const { volumeId } = happening;
@@ -105,15 +121,21 @@ function bind(action: Action, event: ActingEvent, happening: Happening, bindings
       return command({ action, ...asked, volumeId, ...attached(binding, volumeId, happening) }, binding.volume === '*');
     }
     case 'detach':
+      if (deed === 'leave') return command({ action, ...asked, all: true, lazy: false });
       // Whatever is bound now: it may have been attached under another configuration.
       return command({ action, ...asked, ...volume(happening), lazy: false });
-    case 'extend':
-      return command({ action, ...asked, ...volume(happening) });
     case 'destroy':
       return command({ action, ...asked, lazy: false });
     default:
       return action satisfies never;
   }
+}
+
+/** What nobody copied may be the only one there is: a root goes only where the operator says that it may. */
+function actionOf(deed: Deed, bindings: BindingsConfig): Exclude<Action, 'extend'> {
+  if (deed === 'rebuild') return 'spawn';
+  if (deed !== 'leave') return deed;
+  return bindings.rootsLeftBehind === 'destroy' ? 'destroy' : 'detach';
 }
 
 function spawned(binding: ImageBindingConfig, happening: Happening) {

@@ -50,6 +50,7 @@ const spawn = z
   .strictObject({
     ...asked,
     action: z.literal('spawn'),
+    anew: z.boolean().optional(),
     template: name.optional(),
     sizeBytes: count.optional(),
     source: source.optional(),
@@ -79,6 +80,7 @@ const command = z.discriminatedUnion('action', [
     action: z.literal('detach'),
     target: path.optional(),
     volumeId: name.optional(),
+    all: z.boolean().optional(),
     lazy: z.boolean(),
   }),
   spawn,

@@ -30,7 +30,22 @@ const expected: Readonly<Record<string, string>> = {
   'nova/instance-delete-end.json': 'destroy 178b0921',
   'nova/instance-evacuate.json': 'other-event',
   'nova/instance-live_migration_pre-end.json': 'other-event',
-  'nova/instance-rebuild-end.json': 'other-event',
+  'nova/instance-live_migration_post-end.json': 'detach 178b0921',
+  'nova/instance-live_migration_post_dest-end.json': 'other-event',
+  'nova/instance-live_migration_rollback-end.json': 'other-event',
+  'nova/instance-power_off-end.json': 'other-event',
+  'nova/instance-power_on-end.json': 'other-event',
+  'nova/instance-reboot-end.json': 'other-event',
+  'nova/instance-rebuild-end.json': 'still-here',
+  'nova/instance-resize-start.json': 'other-event',
+  'nova/instance-resize-end.json': 'other-event',
+  'nova/instance-resize_confirm-end.json': 'still-here',
+  'nova/instance-resize_finish-end.json': 'other-event',
+  'nova/instance-resize_revert-end.json': 'other-event',
+  'nova/instance-shelve-end.json': 'other-event',
+  'nova/instance-shelve_offload-end.json': 'detach 178b0921',
+  'nova/instance-unshelve-start.json': 'other-event',
+  'nova/instance-unshelve-end.json': 'other-event',
   'nova/instance-shutdown-end.json': 'other-event',
   'nova/instance-update.json': 'other-event',
   'nova/instance-volume_attach-start.json': 'switched-off',
@@ -47,6 +62,8 @@ const expected: Readonly<Record<string, string>> = {
   'legacy/volume-attach.json': 'attach 68183120 83322272',
   'legacy/volume-detach.json': 'detach 68183120 83322272',
   'legacy/live_migration-pre-start.json': 'other-event',
+  'legacy/live_migration-_post-end.json': 'detach 9d4b4fab',
+  'legacy/live_migration-post-dest-end.json': 'other-event',
   'cinder/volume-attach-start.json': 'other-event',
   'cinder/volume-attach-end.json': 'attach 68183120 83322272',
   'cinder/volume-detach-start.json': 'detach 68183120 83322272',
@@ -105,8 +122,11 @@ test('delete with volumes: detach of each, then destroy; the other host does its
   );
 });
 
-test('live migration: the attach goes to the new host, and a detach that names two hosts is never guessed', () => {
-  assert.deepEqual(requests(flow('live-migration', 'node1')), []);
+test('live migration: the attach goes to the new host, the old one lets go when it is over, and a detach that names two is never guessed', () => {
+  assert.deepEqual(
+    requests(flow('live-migration', 'node1')).map(r => r.slice(0, r.lastIndexOf(' '))),
+    ['detach 9d4b4fab'],
+  );
   assert.deepEqual(
     requests(flow('live-migration', 'node2')).map(r => r.slice(0, r.lastIndexOf(' '))),
     ['attach 9d4b4fab 0b81fb7b'],
