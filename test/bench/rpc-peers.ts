@@ -23,11 +23,15 @@ export class Peer implements AsyncDisposable {
   }
 
   async obey(order: Order): Promise<Told> {
-    const ended = once(this.#child, 'exit').then(() => Promise.reject(new Error('the peer ended')));
-    ended.catch(() => undefined); // at the end
-    this.#child.send(order);
-    const [told] = await Promise.race([once(this.#child, 'message'), ended]);
-    return told;
+    const { promise, resolve, reject } = Promise.withResolvers<Told>();
+    const ended = () => reject(new Error('the peer ended'));
+    const told = (what: unknown) => resolve(what as Told); // it comes from rpc-peer.ts
+    this.#child.once('message', told).once('exit', ended).send(order);
+    try {
+      return await promise;
+    } finally {
+      this.#child.off('message', told).off('exit', ended);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
