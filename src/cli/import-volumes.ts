@@ -2,17 +2,19 @@
 import { createReadStream, statSync } from 'node:fs';
 import { loadConfig } from '../config/load.ts';
 import type { InstanceRef } from '../engine/model.ts';
+import type { PreviewStep } from '../engine/preview.ts';
 import { isError, ShiftvolError } from '../errors.ts';
 import type { AttachmentView } from '../http/view.ts';
 import { ByteReader } from '../migrate/byte-reader.ts';
 import { readHead } from '../migrate/frame.ts';
 import type { Header, Shared } from '../migrate/header.ts';
 import { Incoming, listIncoming, type Pool, type Received } from '../migrate/incoming.ts';
-import { blocksOf, receiveVolume } from '../migrate/receive.ts';
+import { blocksOf, findTemplate, receiveVolume } from '../migrate/receive.ts';
 import { ensurePool } from '../storage/pool.ts';
 import { callEngine } from './engine-client.ts';
 import type { ImportOptions } from './import.ts';
-import { print, table } from './output.ts';
+import { bytes, print, table } from './output.ts';
+import { planTable } from './plan-table.ts';
 import { type OutcomeView, outcomeText } from './show-outcome.ts';
 import { stopOnSignals } from './signals.ts';
 
@@ -37,7 +39,43 @@ export async function importVolumes(source: string | undefined, options: ImportO
   if (options.abandon === true) return abandon(pool, requireId(source));
   if (options.received === true)
     return print(options, [await takeOverReceived(pool, requireId(source), options)], textOf);
+  if (options.dryRun === true) return print(options, await planImport(source, pool, options), planTextOf);
   print(options, await importStream(source, pool, options, stop.signal), textOf);
+}
+
+/** Of the first volume: what comes after it is only known when it has been read. */
+async function planImport(source: string, pool: Pool, options: ImportOptions): Promise<ImportPlan> {
+  const head = await readHead(new ByteReader(openInput(source)));
+  if (head === undefined) return { dryRun: true, steps: [] };
+  const about = head.kind === 'volume' ? head.header : head.shared;
+  const place = `${refOf(about, options).ref}:${about.target}`;
+  const mount = {
+    step: about.role === 'root' ? 'spawn' : 'attach',
+    call: 'as "shiftvol attach --dry-run" says',
+    object: place,
+  };
+  if (head.kind === 'shared') return { dryRun: true, steps: [mount] };
+  const { header } = head;
+  const here = findTemplate(pool, header.template);
+  const import_ = { step: 'template', call: 'import', object: header.template.name };
+  const clone = {
+    step: 'clone',
+    call: 'ioctl(FICLONE)',
+    object: `${here?.name ?? header.template.name} -> ${header.attachment}`,
+  };
+  const write = { step: 'write', call: 'pwrite', object: `${header.attachment} (${bytes(header.sizeBytes)} at most)` };
+  const adopt = { step: 'adopt', call: 'link', object: place };
+  return { dryRun: true, steps: [...(here ? [] : [import_]), clone, write, ...(header.last ? [adopt, mount] : [])] };
+}
+
+type ImportPlan = { readonly dryRun: true; readonly steps: readonly PreviewStep[] };
+
+function planTextOf({ steps }: ImportPlan): string {
+  return planTable(steps);
+}
+
+function openInput(source: string): AsyncIterable<Buffer> {
+  return source === '-' ? process.stdin : createReadStream(source, { highWaterMark: 2 ** 20 });
 }
 
 async function importStream(
@@ -46,9 +84,7 @@ async function importStream(
   options: ImportOptions,
   signal: AbortSignal,
 ): Promise<readonly Imported[]> {
-  const input: AsyncIterable<Buffer> =
-    source === '-' ? process.stdin : createReadStream(source, { highWaterMark: 2 ** 20 });
-  const reader = new ByteReader(input);
+  const reader = new ByteReader(openInput(source));
   const imported: Imported[] = [];
   for (;;) {
     const head = await readHead(reader);

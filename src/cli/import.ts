@@ -7,6 +7,7 @@ export type ImportOptions = GlobalOptions & {
   readonly blocks?: boolean;
   readonly received?: boolean;
   readonly abandon?: boolean;
+  readonly dryRun?: boolean;
 };
 
 export const define: DefineCommand = program => {
@@ -25,10 +26,11 @@ export const define: DefineCommand = program => {
     .option('--blocks', 'print what has arrived of a try that was cut off, for "export --has"')
     .option('--abandon', 'remove what has arrived')
     .addOption(projectOption())
+    .option('--dry-run', 'read what the stream says of itself, print what would be done, and do nothing')
     .addHelpText(
       'after',
       '\nA volume becomes an attachment when all of it has arrived and its checksum is right; no file is touched for it, the map of the\ninstance on this host does it. A volume needs its instance; a root file system gets ids where there is none yet, and the answer has\nthem and the path. What a cut stream has brought is kept, and not sent again.\n' +
-        '\nExamples:\n  ssh node1 shiftvol export c1:/mnt/data - | shiftvol import -\n  shiftvol import --received',
+        '\nExamples:\n  shiftvol import c1.stream\n  ssh node1 shiftvol export c1:/mnt/data - | shiftvol import -\n  shiftvol import --received',
     )
     .action(async (source: string | undefined, _options, command) => {
       const options: ImportOptions = command.optsWithGlobals();

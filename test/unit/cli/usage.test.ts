@@ -59,6 +59,8 @@ test('these are the commands', () => {
     'destroy',
     'extend',
     ...['create', 'list', 'restore', 'remove'].map(name => `snapshot ${name}`),
+    'export',
+    'import',
     'list',
     'show',
     'recover',
