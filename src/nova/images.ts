@@ -1,6 +1,6 @@
 /** A Glance image becomes a template of this host once, however many instances are booted from it at the same time. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isError } from '../errors.ts';
+import { isError, ShiftvolError } from '../errors.ts';
 import type { Images } from './ports.ts';
 
 /** How often it is looked whether another process's import is done. */
@@ -44,14 +44,19 @@ export class ImageTemplates {
   /** A command line beside the agent may import the same image: then it is waited for. */
   async #import(imageId: string, signal: AbortSignal): Promise<ReadyTemplate> {
     for (;;) {
-      try {
-        await this.#images.import(imageId, imageId, signal);
-      } catch (error) {
-        if (isError(error, 'SV_LOCKED')) await sleep(this.#lookMs, undefined, { signal });
-        else if (!isError(error, 'SV_TEMPLATE_EXISTS')) throw error;
-      }
+      const failure = await this.#images.import(imageId, imageId, signal).then(
+        () => undefined,
+        (error: unknown) => error,
+      );
       const ready = this.#find(imageId);
       if (ready) return ready;
+      // Also where there is one of this name, and it cannot be used: that does not change by itself.
+      if (!isError(failure, 'SV_LOCKED')) throw failure ?? nowhere(imageId);
+      await sleep(this.#lookMs, undefined, { signal });
     }
   }
+}
+
+function nowhere(imageId: string): ShiftvolError {
+  return new ShiftvolError('SV_INTERNAL', `Cannot find the template of image ${imageId}, which was imported`);
 }

@@ -1,14 +1,15 @@
 /** Instances come and go. */
+import type { Attachment } from '../engine/model.ts';
 import { isError, ShiftvolError } from '../errors.ts';
 import type { ImageTemplates } from './images.ts';
 import { makeMachine, refOf } from './instances.ts';
 import type { NovaInstance } from './model.ts';
 import type { Call, Nova } from './ports.ts';
 import { chooseRoot, mountRoot } from './roots.ts';
-import { attachAll, detachAll, rootOf } from './volumes.ts';
+import { attachAll, detachAll, putBack, rootFirst, rootOf } from './volumes.ts';
 import type { Args } from './wire.ts';
 
-/** For taking back what a spawn began, also when the spawn itself was told to stop. */
+/** For taking back what a call began, also when that was told to stop. */
 const TAKE_BACK_TIMEOUT_MS = 120_000;
 
 /**
@@ -86,6 +87,26 @@ export async function takeBack(nova: Nova, instance: NovaInstance, error: unknow
     await unmake(nova, instance, { signal: AbortSignal.timeout(TAKE_BACK_TIMEOUT_MS) });
   } catch (undoError) {
     throw new SuppressedError(undoError, error, 'it failed, and so did taking it back');
+  }
+}
+
+/**
+ * A move that failed with `error`: it is put back as it was, from what the journal had. Without secrets: Nova does not send them here.
+ * @throws SuppressedError: this fails too
+ */
+export async function putBackAll(
+  nova: Nova,
+  instance: NovaInstance,
+  { had, wasRunning }: { readonly had: readonly Attachment[]; readonly wasRunning: boolean },
+  error: unknown,
+): Promise<void> {
+  const signal = AbortSignal.timeout(TAKE_BACK_TIMEOUT_MS);
+  try {
+    for (const attachment of rootFirst(had)) await putBack(nova, instance, attachment, { signal });
+    if (wasRunning) await nova.machines.start(refOf(instance), signal);
+    await nova.notes.set(refOf(instance), {}, signal);
+  } catch (undoError) {
+    throw new SuppressedError(undoError, error, 'it did not move, and it could not be put back');
   }
 }
 

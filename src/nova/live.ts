@@ -2,14 +2,13 @@
  * Live migration, as far as containers have one: stopped here, let go of, mounted there with the map of that host, started there. Only
  * where the operator wants that (`live_migration: stop_and_move`), and only where nothing has to be copied meanwhile.
  */
-import type { Attachment } from '../engine/model.ts';
 import { ShiftvolError } from '../errors.ts';
 import { makeMachine, refOf } from './instances.ts';
-import { putAside, unmake } from './lifecycle.ts';
+import { putAside, putBackAll, unmake } from './lifecycle.ts';
 import type { NovaInstance } from './model.ts';
 import type { Call, Nova } from './ports.ts';
 import { mountRoot } from './roots.ts';
-import { attachAll, attachments, putBack, rootFirst, rootOf } from './volumes.ts';
+import { attachAll, attachments, requireRootHere } from './volumes.ts';
 import type { Args } from './wire.ts';
 
 /** @throws SV_RUNTIME_UNSUPPORTED */
@@ -26,12 +25,7 @@ export async function checkDestination(
 /** @throws SV_RUNTIME_UNSUPPORTED, SV_INSTANCE_NOT_FOUND */
 export async function checkSource(nova: Nova, { instance }: Args<'check_can_live_migrate_source'>): Promise<null> {
   requireAllowed(nova, instance);
-  const root = rootOf(nova, instance);
-  if (!root)
-    throw new ShiftvolError(
-      'SV_INSTANCE_NOT_FOUND',
-      `Cannot move "${instance.uuid}": no root file system of it is on this host`,
-    );
+  const root = requireRootHere(nova, instance);
   const local = [root, ...attachments(nova, instance)].find(({ plan }) => plan.source.kind !== 'connection');
   if (local)
     throw cannot(
@@ -65,9 +59,7 @@ export async function liveMigration(nova: Nova, { instance, dest }: Args<'live_m
       let_go_ms: Math.round(performance.now() - stopped),
     });
   } catch (error) {
-    await upAgain(nova, instance, had, call).catch((undoError: unknown) => {
-      throw new SuppressedError(undoError, error, 'it did not move, and it could not be started again');
-    });
+    await putBackAll(nova, instance, { had, wasRunning: true }, error);
     throw error;
   }
 }
@@ -118,13 +110,6 @@ export async function rollbackAtDestination(
   call: Call,
 ): Promise<void> {
   await unmake(nova, instance, call);
-}
-
-/** As it was, from what the journal had. Without secrets: Nova does not send them here. */
-async function upAgain(nova: Nova, instance: NovaInstance, had: readonly Attachment[], call: Call): Promise<void> {
-  for (const attachment of rootFirst(had)) await putBack(nova, instance, attachment, call);
-  await nova.machines.start(refOf(instance), call.signal);
-  await nova.notes.set(refOf(instance), {}, call.signal);
 }
 
 function requireAllowed(nova: Nova, instance: NovaInstance): void {

@@ -2,15 +2,14 @@
  * Resize and cold migration. The source's root stays until Nova confirms: what is noted with the container is where it goes, and a volume
  * that is the root is let go of, since the destination mounts it.
  */
-import type { Attachment } from '../engine/model.ts';
 import { ShiftvolError } from '../errors.ts';
 import { makeMachine, refOf, requireFlavor, runtimeConfig } from './instances.ts';
-import { putAside, takeBack, unmake } from './lifecycle.ts';
+import { putAside, putBackAll, takeBack, unmake } from './lifecycle.ts';
 import type { NovaInstance, VolumeMapping } from './model.ts';
 import type { Call, Nova } from './ports.ts';
 import { stop } from './power.ts';
 import { mountRoot } from './roots.ts';
-import { attachAll, attachments, putBack, rootFirst, rootOf } from './volumes.ts';
+import { attachAll, attachments, requireRootHere } from './volumes.ts';
 import { type Args, type DiskInfo, parseDiskInfo } from './wire.ts';
 
 const GIB = 2 ** 30;
@@ -27,13 +26,7 @@ export async function migrateDiskAndPowerOff(
   const { instance, flavor, migration, dest } = args;
   const destination = migration.destination ?? dest;
   const ref = refOf(instance);
-  const root = rootOf(nova, instance);
-  if (!root)
-    throw new ShiftvolError(
-      'SV_INSTANCE_NOT_FOUND',
-      `Cannot move "${instance.uuid}": no root file system of it is on this host`,
-    );
-  const isVolume = root.plan.source.kind !== 'template';
+  const isVolume = requireRootHere(nova, instance).plan.source.kind !== 'template';
   if (!isVolume) refuseSmaller(instance, flavor.rootGb);
   if (!isVolume && destination !== nova.host && !nova.transfer)
     throw new ShiftvolError(
@@ -49,9 +42,7 @@ export async function migrateDiskAndPowerOff(
     await putAside(nova, instance, call);
     return JSON.stringify({ v: 1, source: nova.host, root: await tellRoot() } satisfies DiskInfo);
   } catch (error) {
-    await upAgain(nova, instance, had, wasRunning, call).catch((undoError: unknown) => {
-      throw new SuppressedError(undoError, error, 'it did not move, and it could not be put back');
-    });
+    await putBackAll(nova, instance, { had, wasRunning }, error);
     throw error;
   }
 
@@ -104,19 +95,6 @@ export async function finishRevertMigration(
   await attachAll(nova, instance, devices.volumes, call);
   if (power_on !== false) await nova.machines.start(ref, call.signal);
   await nova.notes.set(ref, {}, call.signal);
-}
-
-/** As it was, from what the journal had. */
-async function upAgain(
-  nova: Nova,
-  instance: NovaInstance,
-  had: readonly Attachment[],
-  wasRunning: boolean,
-  call: Call,
-): Promise<void> {
-  for (const attachment of rootFirst(had)) await putBack(nova, instance, attachment, call);
-  if (wasRunning) await nova.machines.start(refOf(instance), call.signal);
-  await nova.notes.set(refOf(instance), {}, call.signal);
 }
 
 /** The flavor's limits, on a container that is there. */

@@ -2,6 +2,7 @@
 import type { PowerState } from '../container/machines.ts';
 import { isError, ShiftvolError } from '../errors.ts';
 import { refOf } from './instances.ts';
+import type { NovaInstance } from './model.ts';
 import type { Call, Nova } from './ports.ts';
 import { mountRoot } from './roots.ts';
 import { attachAll } from './volumes.ts';
@@ -34,8 +35,15 @@ export async function powerOn(nova: Nova, args: WithVolumes, call: Call): Promis
   if (devices.boot) await mountRoot(nova, instance, { kind: 'volume', volume: devices.boot }, call);
   await attachAll(nova, instance, devices.volumes, call);
   await nova.machines.start(refOf(instance), call.signal);
+  await forgetMove(nova, instance, call);
 }
 type WithVolumes = Pick<Args<'power_on'>, 'instance' | 'block_device_info'>;
+
+/** A move to another host that was cut off: Nova has it run here, and nothing may take it for gone. One within this host has yet to be confirmed. */
+async function forgetMove(nova: Nova, instance: NovaInstance, { signal }: Call): Promise<void> {
+  const note = await nova.notes.get(refOf(instance), signal);
+  if (note?.leaving !== undefined && note.leaving !== nova.host) await nova.notes.set(refOf(instance), {}, signal);
+}
 
 export async function powerOff(nova: Nova, args: Args<'power_off'>, call: Call): Promise<void> {
   await stop(nova, args, call);

@@ -1,6 +1,6 @@
 /** Cinder's volumes in an instance: Nova's connection_info to commands of the engine. */
 import type { Attachment } from '../engine/model.ts';
-import { isError } from '../errors.ts';
+import { isError, ShiftvolError } from '../errors.ts';
 import { keyOf, refOf } from './instances.ts';
 import type { NovaInstance, VolumeMapping } from './model.ts';
 import type { Call, Nova } from './ports.ts';
@@ -91,6 +91,16 @@ export function attachments(nova: Nova, instance: NovaInstance): readonly Attach
 
 export function rootOf(nova: Nova, instance: NovaInstance): Attachment | undefined {
   return attachments(nova, instance).find(({ plan }) => plan.role === 'root');
+}
+
+/** Of one that is to move. @throws SV_INSTANCE_NOT_FOUND */
+export function requireRootHere(nova: Nova, instance: NovaInstance): Attachment {
+  const root = rootOf(nova, instance);
+  if (root) return root;
+  throw new ShiftvolError(
+    'SV_INSTANCE_NOT_FOUND',
+    `Cannot move "${instance.uuid}": no root file system of it is on this host`,
+  );
 }
 
 function find(nova: Nova, instance: NovaInstance, volumeId: string): Attachment | undefined {

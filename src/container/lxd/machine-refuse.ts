@@ -23,7 +23,7 @@ export function requireRoot({ name, config }: LxdInstance): void {
   throw new ShiftvolError(
     'SV_ATTACHMENT_NOT_FOUND',
     `Cannot start instance "${name}": its root file system is not mounted at "${rootPath}"`,
-    { remedy: 'run "shiftvol recover", which mounts it again' },
+    { remedy: '"shiftvol recover" mounts it again, and "openstack server reboot --hard" brings its volumes with it' },
   );
 }
 

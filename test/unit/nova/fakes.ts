@@ -130,6 +130,8 @@ export class FakeNova {
   readonly notes = new Map<string, Note>();
   readonly logged: { text: string; facts: object }[] = [];
   readonly volumeMetadata = new Map<string, Readonly<Record<string, string>>>();
+  /** The agent is killed before it does the thing of this number: from then on it does nothing more. */
+  killedAt: number | undefined;
   /** Of an import, to be held up by a test. */
   importing: Promise<void> = Promise.resolve();
   config: Nova['config'] = { liveMigration: 'refuse', defaultTarget: '/mnt/{volume_id}', stopTimeoutMs: 30_000 };
@@ -142,10 +144,10 @@ export class FakeNova {
   }
 
   /** As the RPC server calls it. */
-  async call(method: string, args: RpcArgs = {}): Promise<unknown> {
+  async call(method: string, args: RpcArgs = {}, signal = never): Promise<unknown> {
     const found = this.#endpoint().methods.get(method);
     if (!found) throw new Error(`no method ${method}`);
-    return await found(args, { method, requestId: 'req-1', signal: never });
+    return await found(args, { method, requestId: 'req-1', signal });
   }
 
   /** Nothing of any instance is here. */
@@ -164,6 +166,7 @@ export class FakeNova {
   /** The agent starts anew, with what is set by now. */
   restart(): void {
     this.#made = undefined;
+    this.killedAt = undefined;
   }
 
   #made: ReturnType<typeof novaEndpoint> | undefined;
@@ -172,8 +175,17 @@ export class FakeNova {
     return this.#made;
   }
 
+  #requireAlive(): void {
+    if (this.killedAt === undefined) return;
+    if (this.killedAt-- <= 0) {
+      this.killedAt = 0;
+      throw new Error('killed');
+    }
+  }
+
   /** Noted, unless it shall fail. */
   #do(what: string): void {
+    this.#requireAlive();
     const failure = [...this.failing].find(([beginning]) => what.startsWith(beginning))?.[1];
     if (failure) throw failure;
     this.done.push(what);
@@ -189,6 +201,7 @@ export class FakeNova {
         list: key => [...this.attachments.values()].filter(a => key === undefined || a.plan.instance === key),
         execute: async command => this.#execute(command),
         reserveIds: async ({ ref }) => {
+          this.#requireAlive();
           this.ranges.add(ref);
           const range = { start: 1_000_000, count: 65_536 };
           return { instance: ref as InstanceKey, uid: range, gid: range, dryRun: false };
@@ -254,7 +267,10 @@ export class FakeNova {
       },
       notes: {
         get: async ({ ref }) => this.notes.get(ref),
-        set: async ({ ref }, note) => void this.notes.set(ref, note),
+        set: async ({ ref }, note) => {
+          this.#requireAlive();
+          this.notes.set(ref, note);
+        },
       },
       labels: {
         metadata: async id => {
@@ -338,7 +354,8 @@ export class FakeNova {
       if (machine) return machine;
       throw new ShiftvolError('SV_INSTANCE_NOT_FOUND', `Cannot find instance "${ref}"`);
     };
-    const bring = (ref: string, what: string, state: PowerState) => {
+    const bring = (ref: string, what: string, state: PowerState, signal: AbortSignal) => {
+      signal.throwIfAborted();
       const machine = get(ref);
       if (machine.state === state) return;
       this.#do(what);
@@ -361,11 +378,12 @@ export class FakeNova {
           idmap,
         };
       },
-      start: async ({ ref }) => bring(ref, 'start', 'running'),
-      stop: async ({ ref }, { timeoutMs, force }) => bring(ref, `stop ${force ? 'now' : timeoutMs}`, 'stopped'),
-      restart: async ({ ref }) => bring(ref, 'restart', 'running'),
-      freeze: async ({ ref }) => bring(ref, 'freeze', 'paused'),
-      unfreeze: async ({ ref }) => bring(ref, 'unfreeze', 'running'),
+      start: async ({ ref }, signal) => bring(ref, 'start', 'running', signal),
+      stop: async ({ ref }, { timeoutMs, force }, signal) =>
+        bring(ref, `stop ${force ? 'now' : timeoutMs}`, 'stopped', signal),
+      restart: async ({ ref }, _, signal) => bring(ref, 'restart', 'running', signal),
+      freeze: async ({ ref }, signal) => bring(ref, 'freeze', 'paused', signal),
+      unfreeze: async ({ ref }, signal) => bring(ref, 'unfreeze', 'running', signal),
       remove: async ({ ref }) => {
         if (!this.machines.has(ref)) return;
         this.#do('remove');

@@ -295,3 +295,10 @@ test('calls for one instance are done one after the other, looking is not held u
   assert.deepEqual(fake.leftovers, []);
   assert.deepEqual(fake.done.slice(-4), ['start', 'stop now', 'destroy all', 'remove']);
 });
+
+test('an image whose template is there and cannot be used is an error, and not asked for again and again', async () => {
+  const fake = new FakeNova();
+  fake.failing.set('import', new ShiftvolError('SV_TEMPLATE_EXISTS', 'Cannot import: there is one of this name'));
+
+  assert.equal((await raises(fake.call('spawn', spawnArgs()))).className, 'InstanceDeployFailure');
+});

@@ -287,3 +287,38 @@ test('stop_and_move that fails is up again on the source, and the rollback leave
   assert.deepEqual([source.state(), source.targets().toSorted()], ['running', ['/', `/mnt/${OTHER_VOLUME}`]]);
   assert.deepEqual(dest.leftovers, []);
 });
+
+test('a move that the agent’s end cuts off is put back all the same', async () => {
+  const fake = await booted(bothVolumes, null);
+  const told = AbortSignal.abort();
+
+  const args = {
+    instance: instance(),
+    dest: '10.0.0.8',
+    flavor: flavor(),
+    block_device_info: bothVolumes,
+    timeout: 60,
+  };
+  const error = await raises(fake.call('migrate_disk_and_power_off', { ...args, migration: toNode2 }, told));
+
+  assert.equal(error.className, 'MigrationError');
+  assert.deepEqual(
+    [fake.state(), fake.targets(), fake.notes.get(UUID)],
+    ['running', ['/', `/mnt/${OTHER_VOLUME}`], {}],
+  );
+});
+
+test('one that was to move and was started here again is not taken away by the confirmation of that move', async () => {
+  const fake = await booted(bothVolumes, null);
+  await leave(fake, { block_device_info: bothVolumes, migration: toNode2 });
+  await fake.call('reboot', {
+    instance: instance(),
+    network_info: [],
+    block_device_info: bothVolumes,
+    reboot_type: 'HARD',
+  });
+
+  await fake.call('confirm_migration', { migration: toNode2, instance: instance(), network_info: [] });
+
+  assert.deepEqual([fake.state(), fake.targets()], ['running', ['/', `/mnt/${OTHER_VOLUME}`]]);
+});
