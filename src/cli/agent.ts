@@ -7,6 +7,7 @@ import { leftoverText } from '../engine/recover.ts';
 import { explain } from '../errors.ts';
 import { listenOnSocket } from '../http/agent-socket.ts';
 import { createLog, type Log, logSteps } from '../log/log.ts';
+import { cleanShares } from '../storage/connect/shares.ts';
 import { cleanTemplates } from '../storage/import/staging.ts';
 import { layout } from '../storage/layout.ts';
 import { assemble, type Host } from './assemble.ts';
@@ -32,6 +33,7 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
     log.info('requests were under way when the last run ended; asked again they are done', { interrupted });
   await cleanTemplates(layout(config.poolDir), work.signal);
   await recoverNow(host, log, work.signal);
+  await cleanShares(config.runDir);
   void host.warm(work.signal);
   using nova = config.nova.enabled ? (await import('./nova.ts')).makeNova(config, host, log) : undefined;
   await using bus = useBus ? await startBus(config, host, log, work.signal, nova) : undefined;

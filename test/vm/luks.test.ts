@@ -52,6 +52,7 @@ const service: Service = {
       connection: encrypted(device, name),
       secrets,
       sizeBytes: SIZE,
+      afterwards: { kind: 'device', path: device },
       missing: encrypted('/dev/none', 'none'),
       grow: size => growLoop(device, file, size + HEADER),
     };

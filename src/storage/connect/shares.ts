@@ -7,9 +7,13 @@ import { umount2Async } from '../../kernel/mount.ts';
 import { statxIfThere } from '../../kernel/statx.ts';
 import { runTool } from '../tool.ts';
 import type { ConnectEnv } from './connector.ts';
+import { entries } from './sysfs.ts';
 
 /** mount.nfs itself tries for two minutes. */
 const MOUNT_MS = 60_000;
+
+/** Below the run directory. */
+const SHARES = 'shares';
 
 export type Share = {
   /** `HOST:/PATH` */
@@ -60,7 +64,7 @@ export class Shares {
   }
 
   #own({ mountPoint }: Share): string {
-    return join(this.#env.runDir, 'shares', basename(mountPoint));
+    return join(this.#env.runDir, SHARES, basename(mountPoint));
   }
 
   async #mount(share: Share, signal: AbortSignal | undefined): Promise<string> {
@@ -73,6 +77,12 @@ export class Shares {
     if (isMounted(directory)) return directory;
     throw new ShiftvolError('SV_CONNECTION', `Cannot mount the share ${share.export}: mount.nfs ended without it`);
   }
+}
+
+/** Unmounts shares of ours that nobody uses: what a crash between two steps may leave. Not while volumes are being connected. */
+export async function cleanShares(runDir: string): Promise<void> {
+  const directory = join(runDir, SHARES);
+  for (const name of entries(directory)) await unmountIfUnused(join(directory, name));
 }
 
 function isMounted(path: string): boolean {
