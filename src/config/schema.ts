@@ -145,6 +145,14 @@ const rpc = object({
   parallel: integer({ fallback: 64, min: 1, max: 2000 }),
 });
 
+const hostAndPort = (accepted: string) =>
+  string({ pattern: /^(?:\[[0-9A-Fa-f:.]+\]|[^\s/:@[\]]{1,253}):\d{1,5}$/, accepted });
+const migration = object({
+  listen: nullable(hostAndPort('an address and a port, as 192.0.2.1:7780 or [2001:db8::1]:7780')),
+  advertise: nullable(hostAndPort('a name or address and a port, as node1.example.org:7780')),
+  tls: object({ ca: nullable(absolutePath()), cert: nullable(absolutePath()), key: nullable(absolutePath()) }),
+});
+
 const nova = object({
   enabled: boolean(false),
   live_migration: oneOf(['refuse', 'stop_and_move'], 'refuse'),
@@ -187,6 +195,7 @@ export const schema = object({
   bus,
   rpc,
   nova,
+  migration,
   bindings,
 });
 

@@ -24,6 +24,9 @@ export type ImageStream = AsyncDisposable & {
   readonly path: string;
 };
 
+/** Of an attachment as it was then. */
+export type BorrowedImage = AsyncDisposable & Copy & { readonly attachment: Attachment };
+
 export type SnapshotPreview = {
   readonly dryRun: true;
   readonly action: 'create' | 'restore' | 'remove';
@@ -143,26 +146,32 @@ export class Snapshots {
   }
 
   /** What an attachment holds at one moment, as a stream of a raw image, for instance to upload it. Nothing is left of it when disposed of. */
-  async exportImage(place: Place, { deadlineMs, signal }: FreezeOptions): Promise<ImageStream> {
+  async exportImage(place: Place, options: FreezeOptions): Promise<ImageStream> {
+    const { path, sizeBytes, [Symbol.asyncDispose]: end } = await this.borrow(place, options);
+    const stream = this.#deps.saved.read(path, options.signal);
+    return {
+      stream,
+      sizeBytes,
+      [Symbol.asyncDispose]: async () => {
+        stream.destroy();
+        await end();
+      },
+    };
+  }
+
+  /** The same as a file, for who reads it in his own way; gone when disposed of, and after a crash by `recover`. */
+  async borrow(place: Place, { deadlineMs, signal }: FreezeOptions): Promise<BorrowedImage> {
     const name = `export-${process.pid}-${this.#exports++}`;
     return await this.#with(place, signal, async attachment => {
       const { id } = attachment.plan;
       const task = this.#task(attachment, name);
       const lease = this.#tasks.keep(task);
+      const end = () => lease.end(() => this.#deps.saved.discard(id, name));
       try {
-        const { path, sizeBytes } = await this.#copy(attachment, name, deadlineMs, signal);
-        const stream = this.#deps.saved.read(path, signal);
-        return {
-          stream,
-          sizeBytes,
-          path,
-          [Symbol.asyncDispose]: async () => {
-            stream.destroy();
-            await lease.end(() => this.#deps.saved.discard(id, name));
-          },
-        };
+        const copy = await this.#copy(attachment, name, deadlineMs, signal);
+        return { ...copy, attachment, [Symbol.asyncDispose]: end };
       } catch (error) {
-        await lease.end(() => this.#deps.saved.discard(id, name));
+        await end();
         throw error;
       }
     });

@@ -28,11 +28,14 @@ export async function migrateDiskAndPowerOff(
   const ref = refOf(instance);
   const isVolume = requireRootHere(nova, instance).plan.source.kind !== 'template';
   if (!isVolume) refuseSmaller(instance, flavor.rootGb);
-  if (!isVolume && destination !== nova.host && !nova.transfer)
+  if (!isVolume && destination !== nova.host && !nova.transfer?.sends)
     throw new ShiftvolError(
       'SV_RUNTIME_UNSUPPORTED',
       `Cannot move "${instance.name}" to host "${destination}": its root file system is on the disk of "${nova.host}"`,
-      { remedy: 'boot it from a volume, or make an image of it (openstack server image create) and boot that' },
+      {
+        remedy:
+          'set migration.listen in plugin.yaml of this host; or boot it from a volume, or make an image of it (openstack server image create) and boot that',
+      },
     );
   const wasRunning = (await nova.machines.power(ref, call.signal)) === 'running';
   const had = attachments(nova, instance);

@@ -72,6 +72,8 @@ export interface VolumeLabels {
 
 /** Brings a root file system that is on this host's own disk to another host. */
 export interface RootTransfer {
+  /** Whether roots may leave this host. */
+  readonly sends: boolean;
   /** From the source, whose instance is stopped; the root stays. Returns what `receive` has to be told, small. */
   send(instance: InstanceRef, destination: string, signal: AbortSignal): Promise<string>;
   /** On the destination: makes the root of an instance whose machine is there. */

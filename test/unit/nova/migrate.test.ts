@@ -183,10 +183,10 @@ test('a leaving that fails half way is put back and runs again', async () => {
 test('with a transfer of roots one on this host’s disk moves too', async () => {
   const source = await booted(devices());
   const dest = new FakeNova('node2');
-  source.transfer = { send: async (_, to) => `token for ${to}`, receive: async () => {} };
+  source.transfer = { sends: true, send: async (_, to) => `token for ${to}`, receive: async () => {} };
   source.restart();
   const received: string[] = [];
-  dest.transfer = { send: async () => '', receive: async (_, told) => void received.push(told) };
+  dest.transfer = { sends: true, send: async () => '', receive: async (_, told) => void received.push(told) };
 
   const diskInfo = await leave(source, { migration: toNode2, block_device_info: devices() });
   assert.deepEqual([source.state(), source.targets()], ['stopped', ['/']]);
