@@ -152,6 +152,7 @@ export class Snapshots {
     return {
       stream,
       sizeBytes,
+      path,
       [Symbol.asyncDispose]: async () => {
         stream.destroy();
         await end();
