@@ -39,6 +39,7 @@ async function place(deps: EngineDeps, steps: Steps, saga: Saga, reserved: Reser
   const ready = await saga.run(isConnection ? steps.connect : steps.snapshot, reserved);
   let device: string;
   let fsType: FsType;
+  let fsUuid: string;
   let mounted: Awaited<ReturnType<Steps['mount']['do']>>;
   {
     const opened = await saga.run(steps.device, ready);
@@ -48,9 +49,10 @@ async function place(deps: EngineDeps, steps: Steps, saga: Saga, reserved: Reser
     mounted = await saga.run(steps.mount, opened);
     device = blockDevice.path;
     fsType = blockDevice.fsType;
+    fsUuid = blockDevice.uuid;
   }
   await saga.run(steps.handoff, mounted);
-  return { state: 'attached', device, fsType, attachedAt: new Date().toISOString() };
+  return { state: 'attached', device, fsType, fsUuid, attachedAt: new Date().toISOString() };
 }
 
 /**

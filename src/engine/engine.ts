@@ -29,8 +29,9 @@ import type { Allocation, Also, UsedRange, VolumeService } from './ports.ts';
 import { findToDestroy, findToDetach, prepareAttach, prepareSpawn, type Settle } from './prepare.ts';
 import { type Preview, preview } from './preview.ts';
 import { KeyedQueue } from './queue.ts';
-import { mountAgain, type Recovered, recover, recoverOne } from './recover.ts';
+import { type Recovered, recover, recoverOne } from './recover.ts';
 import { attachmentNotFound, idsInUse, instanceThere, rootInUse, unfinished } from './refuse.ts';
+import { mountIfGone } from './remount.ts';
 import { Requests } from './requests.ts';
 import { type Resolved, resolve } from './resolve.ts';
 import { Snapshots } from './snapshots.ts';
@@ -380,15 +381,11 @@ export class Engine {
     return attachment ? [attachment] : [];
   }
 
-  /**
-   * A reboot takes mounts, and `recover` may not have been able to make them anew: the storage was away, or wants a secret that only the
-   * command brings.
-   */
   async #stillThere(command: AttachCommand | SpawnCommand, run: Run, existing: Attachment): Promise<Ended> {
-    const { plan } = existing;
-    if (!(await this.#deps.mounter.inspect(plan.mountPath)))
-      await mountAgain(this.#deps, this.#steps, plan, run.signal, command.secrets);
-    return this.#unchanged(command, run, this.#deps.journal.find(plan.id));
+    const source = command.action === 'spawn' ? rootSource(command) : command.source;
+    const { secrets } = command;
+    await mountIfGone(this.#deps, this.#steps, existing, { source, ...(secrets && { secrets }) }, run.signal);
+    return this.#unchanged(command, run, this.#deps.journal.find(existing.plan.id));
   }
 
   #unchanged(command: Command, run: Run, attachment: Attachment | undefined): Ended {

@@ -165,7 +165,14 @@ export type RemovalGoal = 'detach' | 'destroy' | 'destroy instance';
  */
 export type AttachmentState =
   | { readonly state: 'attaching'; readonly step: StepName }
-  | { readonly state: 'attached'; readonly device: string; readonly fsType: FsType; readonly attachedAt: string }
+  | {
+      readonly state: 'attached';
+      readonly device: string;
+      readonly fsType: FsType;
+      /** Of the file system; absent where a shiftvol noted it that did not ask. */
+      readonly fsUuid?: string;
+      readonly attachedAt: string;
+    }
   | { readonly state: 'detaching'; readonly goal: RemovalGoal; readonly error?: ErrorReport }
   | { readonly state: 'detached'; readonly detachedAt: string }
   | { readonly state: 'undoing'; readonly error: ErrorReport };

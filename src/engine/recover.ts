@@ -5,8 +5,8 @@ import { takeAway } from './detach.ts';
 import type { Attachment, AttachmentId, InstanceKey, Plan, RemovalGoal } from './model.ts';
 import { DEVICE_PREFIX } from './plan.ts';
 import type { Instance, Runtime } from './ports.ts';
+import { mountAgain } from './remount.ts';
 import { resolve } from './resolve.ts';
-import type { Secrets } from './secrets.ts';
 import type { Steps } from './steps.ts';
 import type { TaskRecovery, Tasks } from './tasks.ts';
 
@@ -51,11 +51,11 @@ export async function recover(
   inOrder: InOrder,
 ): Promise<Recovered> {
   if (!dryRun) await tasks.thawAll();
-  const found: Recovery[] = [];
-  for (const { plan } of deps.journal.list()) {
-    const one = await inOrder(plan.instance, () => check(deps, steps, plan.id, dryRun, signal));
-    if (one) found.push(one);
-  }
+  // At once, as far as commands are: storage that is away keeps each waiting for as long as its own tools take.
+  const checks = deps.journal
+    .list()
+    .map(({ plan }) => inOrder(plan.instance, () => check(deps, steps, plan.id, dryRun, signal)));
+  const found = (await Promise.all(checks)).filter(one => one !== undefined);
   const ended = await tasks.recover(dryRun, signal, inOrder);
   const leftovers = [...(await findLeftovers(deps, signal)), ...(await sweepVolumes(deps, dryRun, signal))];
   return { dryRun, tasks: ended, attachments: found, leftovers };
@@ -135,26 +135,6 @@ async function isComplete(deps: EngineDeps, plan: Plan, signal: AbortSignal): Pr
   const runtime = deps.runtimes.find(r => r.name === plan.runtime);
   const devices = (await runtime?.devices(plan.deviceName, signal)) ?? [];
   return devices.some(d => d.device === plan.deviceName && d.hostPath === plan.mountPath && d.target === plan.target);
-}
-
-/**
- * Connection, device and mount are done again: after a reboot they are made anew, else that changes nothing and tells what the journal must know.
- * The runtime is not asked: its configuration has the device, and it must find the mount there when it starts the instance.
- */
-export async function mountAgain(
-  deps: EngineDeps,
-  steps: Steps,
-  plan: Plan,
-  signal: AbortSignal,
-  secrets?: Secrets,
-): Promise<void> {
-  const reserved = { plan, ...(secrets && { secrets }) };
-  const ready = plan.source.kind === 'connection' ? await steps.connect.do(reserved, signal) : reserved;
-  const opened = await steps.device.do(ready, signal);
-  await using device = opened.device;
-  await steps.mount.do(opened, signal);
-  const attachedAt = new Date().toISOString();
-  deps.journal.settle(plan.id, { state: 'attached', device: device.path, fsType: device.fsType, attachedAt }, {});
 }
 
 async function goOnRemoving(

@@ -75,6 +75,17 @@ export function mountedElsewhere({ plan }: Attachment, rootPath: string): Shiftv
   );
 }
 
+export function anotherFileSystem({ instance, target, source }: Plan, before: string, now: string): ShiftvolError {
+  return new ShiftvolError(
+    'SV_VOLUME_NOT_FOUND',
+    `Cannot mount ${instance}:${target} again: where "${sourceName(source)}" was there is the file system ${now}, it had ${before}`,
+    {
+      field: 'source',
+      remedy: 'attach it anew as it is reached now ("openstack server reboot --hard" does), or detach it if it is gone',
+    },
+  );
+}
+
 export function volumeInUse(
   { image }: { readonly image: { readonly path: string } },
   { plan, status }: Attachment,

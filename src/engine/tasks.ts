@@ -3,7 +3,7 @@ import { type ErrorReport, report, ShiftvolError } from '../errors.ts';
 import type { EngineDeps } from './deps.ts';
 import { extendNow, isAttached } from './extend.ts';
 import type { Attachment, AttachmentId, InstanceKey, Task } from './model.ts';
-import { mountAgain } from './recover.ts';
+import { mountAgain } from './remount.ts';
 import { resolve } from './resolve.ts';
 import { unwind } from './saga.ts';
 import type { Steps } from './steps.ts';

@@ -45,6 +45,10 @@ export class FakeHost {
   readonly snapshots = new Set<string>();
   /** Names of the volumes that are connected. */
   readonly connected = new Set<string>();
+  /** What a connection of this name waits for. */
+  readonly connecting = new Map<string, Promise<void>>();
+  /** File systems that are other ones by now, by the name of their connection. */
+  readonly uuids = new Map<string, string>();
   /** Saved snapshots by attachment and name, and clones without a name yet: whether nobody could write while each was made. */
   readonly saved = new Map<string, boolean>();
   readonly clones = new Map<string, boolean>();
@@ -109,6 +113,7 @@ export class FakeHost {
     });
     return {
       connect: async connection => {
+        await this.connecting.get(connection.name);
         this.connected.add(connection.name);
         return image(connection);
       },
@@ -209,7 +214,7 @@ export class FakeHost {
           path: `/dev/loop${devno.slice(2)}`,
           devno,
           fsType: 'ext4',
-          uuid: image.path,
+          uuid: this.uuids.get(image.path.replace(/^\/here\//, '')) ?? image.path,
           async [Symbol.asyncDispose]() {},
         } satisfies BlockDevice;
       },

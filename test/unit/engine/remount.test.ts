@@ -50,3 +50,63 @@ test('the same spawn mounts a root file system again, from the snapshot that it 
 
   assert.deepEqual([[...rig.host.snapshots], [...rig.host.mounts.keys()]], [snapshots, mounts]);
 });
+
+test('a volume that is reached in another way by now is mounted as the command says, and the journal knows', async () => {
+  using rig = makeRig();
+  rig.host.addInstance('c1', 2_000_000);
+  await rig.engine.execute(attach, never);
+  rig.host.mounts.clear();
+  const moved: Connection = { ...connection, facts: { paths: ['192.0.2.1:3260 iqn.2026-01.x 7'] } };
+
+  await rig.engine.execute({ ...attach, source: { kind: 'connection', connection: moved } }, never);
+
+  const [found] = rig.engine.list();
+  assert.equal(found?.status.state, 'attached');
+  assert.deepEqual(found?.plan.source, { kind: 'connection', connection: moved });
+  assert.equal(rig.host.mounts.size, 1);
+});
+
+test('what is another file system by now is not mounted after a reboot: it may be another user’s', async () => {
+  using rig = makeRig();
+  rig.host.addInstance('c1', 2_000_000);
+  await rig.engine.execute(attach, never);
+  const [before] = rig.engine.list();
+  rig.host.mounts.clear();
+  rig.host.uuids.set(connection.name, 'of another volume');
+
+  const { attachments } = await rig.engine.recover({ dryRun: false, signal: never });
+
+  assert.deepEqual(
+    attachments.map(({ did, error }) => [did, error?.code]),
+    [['left', 'SV_VOLUME_NOT_FOUND']],
+  );
+  assert.equal(rig.host.mounts.size, 0);
+  assert.deepEqual(rig.engine.list(), [before]);
+  await assert.rejects(rig.engine.execute(attach, never), /is the file system of another volume/);
+
+  rig.host.uuids.clear();
+  await rig.engine.execute(attach, never);
+  assert.equal(rig.host.mounts.size, 1);
+});
+
+test('recover does not wait for one that waits: others are mounted meanwhile', async () => {
+  using rig = makeRig();
+  for (const name of ['c1', 'c2']) rig.host.addInstance(name, 2_000_000 + (name === 'c2' ? 100_000 : 0));
+  await rig.engine.execute(attach, never);
+  const other: Connection = { ...connection, volumeId: 'v2', name: 'iscsi:v2' };
+  const second = { ...attach, instance: { ref: 'c2' }, source: { kind: 'connection', connection: other } } as const;
+  await rig.engine.execute(second, never);
+  rig.host.mounts.clear();
+  const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
+  rig.host.connecting.set(connection.name, answered);
+
+  const recovering = rig.engine.recover({ dryRun: false, signal: never });
+  while (rig.host.mounts.size === 0) await new Promise(resolve => setImmediate(resolve));
+  assert.equal(rig.host.mounts.size, 1);
+  answer();
+
+  assert.deepEqual(
+    (await recovering).attachments.map(({ did }) => did),
+    ['mounted again', 'mounted again'],
+  );
+});
