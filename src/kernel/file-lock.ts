@@ -18,12 +18,14 @@ const sys = { flock: bind(NR.flock, 'int', 'int'), fcntl: bind(NR.fcntl, 'int', 
 /**
  * Locks the open file description, without waiting; false where somebody else has it locked. Held until the last descriptor of it is
  * closed: a loop device keeps its file's, so that the lock outlives our process and ends with the device (tried, also with direct I/O).
+ * On NFS such a lock is one of the server's, and an exclusive one takes a file that is open for writing: of another a shared one is taken.
  * @see flock(2)
  */
 export function tryLock(file: Fd, kind: 'shared' | 'exclusive', object: string): boolean {
   if (sys.flock(descriptorArgument(file), (kind === 'shared' ? LOCK_SH : LOCK_EX) | LOCK_NB) === 0) return true;
   const errno = lastErrno();
   if (errno === errnoNumber('EWOULDBLOCK')) return false;
+  if (errno === errnoNumber('EBADF') && kind === 'exclusive') return tryLock(file, 'shared', object);
   throw new KernelError('flock', errno, object);
 }
 

@@ -92,6 +92,19 @@ export function connectorContract(
       assertClean();
     });
 
+    test('a volume that is for reading only is one', async () => {
+      const { connection, secrets } = service.volume('read');
+      const asked = secrets ? { secrets } : {};
+      await connections({ makeFilesystem: 'ext4' }).connect(connection, asked);
+      await connections().disconnect(connection, {});
+
+      const readOnly = { ...connection, readOnly: true };
+      const image = await connections().connect(readOnly, asked);
+      await mounted(runDir, image, dir => assert.throws(() => writeInside(dir), /Read-only file system/), true);
+      await connections().disconnect(readOnly, {});
+      assertClean();
+    });
+
     test('connected twice, also by another process, is connected once', async () => {
       const { connection, secrets } = service.volume('twice');
       const asked = secrets ? { secrets } : {};
@@ -182,7 +195,12 @@ function writeInside(dir: string): void {
 }
 
 /** Mounted by the mounter of the product itself, as a container would have it. */
-async function mounted(runDir: string, image: ImageRef, use: (dir: string) => void | Promise<void>): Promise<void> {
+async function mounted(
+  runDir: string,
+  image: ImageRef,
+  use: (dir: string) => void | Promise<void>,
+  readOnly = false,
+): Promise<void> {
   await using mounter = new KernelMounter();
   const path = join(runDir, 'volumes', 'm');
   mkdirSync(join(runDir, 'volumes'), { recursive: true });
@@ -190,9 +208,9 @@ async function mounted(runDir: string, image: ImageRef, use: (dir: string) => vo
   const idmap = bothKinds(0, HOST_BASE, 65_536);
   const range = [{ start: HOST_BASE, count: 65_536 }];
   {
-    await using device = await mounter.openDevice(image, { readOnly: false });
+    await using device = await mounter.openDevice(image, { readOnly });
     const within = { uid: range, gid: range };
-    await mounter.mount(device, { path, idmap, within, idBase: 0, readOnly: false, role: 'volume' });
+    await mounter.mount(device, { path, idmap, within, idBase: 0, readOnly, role: 'volume' });
   }
   try {
     await use(path);
