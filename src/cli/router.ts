@@ -3,6 +3,7 @@ import { loadConfig } from '../config/load.ts';
 import { ShiftvolError } from '../errors.ts';
 import { createLog } from '../log/log.ts';
 import type { GlobalOptions } from './command.ts';
+import { supervisor } from './supervisor.ts';
 
 const REPORT_MS = 60_000;
 
@@ -31,7 +32,10 @@ export async function runRouter(options: GlobalOptions): Promise<void> {
       clearInterval(this.timer);
     },
   };
+  using manager = await supervisor(log);
+  manager.ready(`exchange ${config.bus.route.exchange}`);
   log.info('ready', { exchange: config.bus.route.exchange, queue: config.bus.route.queue });
   log.info(`stopping: ${await told}`);
+  manager.stopping();
   tell();
 }

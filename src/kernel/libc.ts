@@ -27,6 +27,8 @@ export const NR = {
   pivotRoot: arm64 ? 41 : 155,
   fcntl: arm64 ? 25 : 72,
   flock: arm64 ? 32 : 73,
+  socket: arm64 ? 198 : 41,
+  sendto: arm64 ? 206 : 44,
   lseek: arm64 ? 62 : 8,
   madvise: arm64 ? 233 : 28,
   fallocate: arm64 ? 47 : 285,
