@@ -15,6 +15,7 @@ import { readResources } from '../nova/resources.ts';
 import { showTemplate } from '../storage/templates.ts';
 import type { Host } from './assemble.ts';
 import { LazyCloud } from './lazy-cloud.ts';
+import { transferOf } from './transfers.ts';
 
 export type NovaParts = Disposable & { readonly endpoint: RpcEndpoint };
 
@@ -47,6 +48,7 @@ export function makeNova(config: Config, host: Host, log: Log): NovaParts {
     fileSystems: fileSystems(config, host),
     notes: notes(new LxdNotes(host.lxd, project)),
     labels: volumeLabels(cloud),
+    transfer: transferOf(config, host, log),
     facts: hostFacts(config, host),
     log,
   });

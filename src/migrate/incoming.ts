@@ -10,6 +10,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -98,6 +99,17 @@ export function listIncoming({ poolDir }: Pool): readonly Waiting[] {
     return { attachment, directory, ...(received && { received }) };
   });
 }
+
+/** What nobody goes on with: removed after a week. Returns the attachments. */
+export function cleanIncoming(pool: Pool, now: number): readonly string[] {
+  return listIncoming(pool).flatMap(({ attachment, directory }) => {
+    if (now - statSync(directory).mtimeMs < STALE_MS) return [];
+    using incoming = Incoming.open(pool, attachment);
+    incoming.remove();
+    return [attachment];
+  });
+}
+const STALE_MS = 7 * 24 * 3_600_000;
 
 function readState(directory: string): Received | undefined {
   const file = join(directory, 'state.json');

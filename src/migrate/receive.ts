@@ -22,7 +22,10 @@ export type ReceiveOptions = {
 };
 
 /** The template with these contents, whatever its name is here. */
-export function findTemplate(pool: Pool, { sha256, sizeBytes }: Header['template']): TemplateWithUse | undefined {
+export function findTemplate(
+  pool: Pool,
+  { sha256, sizeBytes }: Pick<Header['template'], 'sha256' | 'sizeBytes'>,
+): TemplateWithUse | undefined {
   return listTemplates(pool).find(t => t.sha256 === sha256 && t.sizeBytes === sizeBytes);
 }
 

@@ -1,0 +1,149 @@
+/**
+ * Where another host fetches what was offered to it: `POST /v1/volume/OFFER` with the token as bearer gives the stream, and `DELETE` ends the
+ * offer when all of it has arrived. The body of the POST says what is there already: the sha256 of templates and the blocks of an earlier
+ * try, a line each. Whoever has no token learns nothing, not even whether there is such an offer.
+ */
+import { readFileSync } from 'node:fs';
+import {
+  createServer as createPlain,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import { createServer as createTls } from 'node:https';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { explain, ShiftvolError } from '../errors.ts';
+import type { Offer, Offers } from './offers.ts';
+import { type Sendable, sendVolume } from './send.ts';
+
+/** A volume of a terabyte of which every block has been sent before. */
+const MAX_BODY_BYTES = 32 * 2 ** 20;
+const IDLE_MS = 60_000;
+const MOST_CONNECTIONS = 64;
+export const TEMPLATE_LINE = 'has-template ';
+
+export type Lent = AsyncDisposable & { readonly sendable: Sendable };
+/** `templates`: sha256 of those that the other side has. */
+export type Lend = (offer: Offer, templates: ReadonlySet<string>, signal: AbortSignal) => Promise<Lent>;
+
+export type ListenOptions = {
+  /** `192.0.2.1:7780` */
+  readonly address: string;
+  readonly tls: { readonly cert: string; readonly key: string } | undefined;
+  readonly offers: Offers;
+  readonly lend: Lend;
+  readonly log: { info(text: string, facts?: object): void; warn(text: string, facts?: object): void };
+};
+
+/** Disposing ends what is under way: the other side tries again. @throws SV_CONFIG: it cannot be listened there, or the files cannot be read */
+export async function listenForFetches(options: ListenOptions): Promise<AsyncDisposable & { readonly port: number }> {
+  const { address, tls } = options;
+  const [host, port] = splitAddress(address);
+  const stop = new AbortController();
+  const sending = new Set<string>();
+  const handle: RequestListener = (request, response) => void answer(options, sending, request, response, stop.signal);
+  const server = makeServer(tls, handle);
+  server.maxConnections = MOST_CONNECTIONS;
+  server.headersTimeout = 10_000;
+  server.requestTimeout = IDLE_MS;
+  server.setTimeout(IDLE_MS, socket => socket.destroy());
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once('error', reject);
+  server.listen(port, host, resolve);
+  try {
+    await promise;
+  } catch (cause) {
+    throw new ShiftvolError('SV_CONFIG', `Cannot listen on "${address}"`, { field: 'migration.listen', cause });
+  }
+  const bound = server.address();
+  return {
+    port: typeof bound === 'object' && bound !== null ? bound.port : port,
+    async [Symbol.asyncDispose]() {
+      stop.abort(new ShiftvolError('SV_CANCELLED', 'Cancelled: this host’s agent ends'));
+      const closed = new Promise(done => server.close(done));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+function makeServer(tls: ListenOptions['tls'], handle: RequestListener): Server | ReturnType<typeof createTls> {
+  if (!tls) return createPlain(handle);
+  try {
+    return createTls({ cert: readFileSync(tls.cert), key: readFileSync(tls.key), minVersion: 'TLSv1.2' }, handle);
+  } catch (cause) {
+    throw new ShiftvolError('SV_CONFIG', 'Cannot speak TLS: the certificate or its key cannot be read', {
+      field: 'migration.tls',
+      cause,
+    });
+  }
+}
+
+/** `[::1]:80` has its address in brackets. */
+export function splitAddress(address: string): readonly [host: string, port: number] {
+  const colon = address.lastIndexOf(':');
+  return [address.slice(0, colon).replace(/^\[|\]$/g, ''), Number(address.slice(colon + 1))];
+}
+
+async function answer(
+  { offers, lend, log }: ListenOptions,
+  sending: Set<string>,
+  request: IncomingMessage,
+  response: ServerResponse,
+  stop: AbortSignal,
+): Promise<void> {
+  const offer = authorized(offers, request);
+  if (!offer || (request.method !== 'POST' && request.method !== 'DELETE')) return end(response, 404);
+  if (request.method === 'DELETE') {
+    offers.end(offer.id);
+    return end(response, 204);
+  }
+  // One at a time: the token is for one transfer.
+  if (sending.has(offer.id)) return end(response, 409);
+  sending.add(offer.id);
+  const gone = new AbortController();
+  response.once('close', () => gone.abort(new ShiftvolError('SV_CANCELLED', 'Cancelled: the other host has hung up')));
+  const signal = AbortSignal.any([stop, gone.signal]);
+  try {
+    const { templates, blocks } = await readHave(request);
+    await using lent = await lend(offer, templates, signal);
+    response.writeHead(200, { 'content-type': 'application/octet-stream' });
+    const stream = sendVolume(lent.sendable, { signal, has: block => blocks.has(block) });
+    await pipeline(Readable.from(stream, { objectMode: false }), response, { signal });
+    log.info('a volume was sent', { attachment: offer.attachment });
+  } catch (error) {
+    log.warn(`a volume was not sent to its end: ${explain(error)}`, { attachment: offer.attachment });
+    // What has begun must not look as if it were whole.
+    if (response.headersSent) response.destroy();
+    else end(response, 500);
+  } finally {
+    sending.delete(offer.id);
+  }
+}
+
+function authorized(offers: Offers, { url = '', headers }: IncomingMessage): Offer | undefined {
+  const [, id = ''] = /^\/v1\/volume\/([0-9a-f]{16})$/.exec(url) ?? [];
+  const [, token = ''] = /^Bearer ([\w-]{43})$/.exec(headers.authorization ?? '') ?? [];
+  return offers.find(id, token);
+}
+
+async function readHave(request: IncomingMessage) {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request) {
+    size += chunk.length;
+    if (size > MAX_BODY_BYTES)
+      throw new ShiftvolError('SV_MESSAGE', `Cannot take the request: it is larger than ${MAX_BODY_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  const lines = Buffer.concat(chunks).toString('latin1').split('\n');
+  const templates = lines.filter(line => line.startsWith(TEMPLATE_LINE)).map(line => line.slice(TEMPLATE_LINE.length));
+  return { templates: new Set(templates), blocks: new Set(lines) };
+}
+
+function end(response: ServerResponse, status: number): void {
+  response.writeHead(status, { connection: 'close' });
+  response.end();
+}
