@@ -2,12 +2,15 @@
 import type { Connection } from '../engine/model.ts';
 import type { Connections, ImageRef } from '../engine/ports.ts';
 import type { Secrets } from '../engine/secrets.ts';
-import { explain, isError } from '../errors.ts';
+import { asError, explain } from '../errors.ts';
 import type { Log } from '../log/log.ts';
 import type { Cinder, ConnectionInfo } from './cinder.ts';
 
 /** Fact of a connection: the id of our attachment. Those that Nova made have none, and are ended by Nova. */
 const OWN = 'cinderAttachment';
+
+/** For Cinder to tell them again. */
+const SECRETS_MS = 30_000;
 
 export function asOwn(connection: Connection, attachmentId: string): Connection {
   return { ...connection, facts: { ...connection.facts, [OWN]: attachmentId } };
@@ -55,11 +58,12 @@ export function ownConnections({ connections, cinder, read, log }: OwnConnection
   /** After a power cut Cinder may be down as long as we were; many volumes need no secret. */
   async function secretsAgain(id: string, signal: AbortSignal): Promise<Secrets | undefined> {
     try {
-      const { connectionInfo } = await (await cinder()).attachment(id, signal);
+      const deadline = AbortSignal.any([AbortSignal.timeout(SECRETS_MS), signal]);
+      const { connectionInfo } = await (await cinder()).attachment(id, deadline);
       return connectionInfo && (await read(connectionInfo)).secrets;
     } catch (error) {
       signal.throwIfAborted();
-      if (!isError(error)) throw error;
+      if (asError(error).code === 'SV_INTERNAL') throw error;
       log?.warn(`Cinder does not tell how attachment ${id} is reached; trying without: ${explain(error)}`);
       return undefined;
     }

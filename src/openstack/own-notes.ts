@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { ShiftvolError } from '../errors.ts';
 
 const noteShape = z.object({ volumeId: z.string(), attachmentId: z.string().optional(), at: z.string() });
 export type Note = z.output<typeof noteShape> & { readonly name: string };
@@ -43,10 +44,22 @@ export class OwnNotes {
     this.#live.delete(name);
   }
 
-  /** Those that nobody works on any more. */
-  stale(): readonly Note[] {
-    const names = this.#names().filter(name => name.endsWith('.json') && !this.#live.has(name));
-    return names.map(name => ({ name, ...noteShape.parse(JSON.parse(this.#read(name))) }));
+  /** Names of those that nobody works on any more; `read` says what one is. */
+  stale(): readonly string[] {
+    return this.#names().filter(name => name.endsWith('.json') && !this.#live.has(name));
+  }
+
+  /** @throws SV_STORE: what is there is no note of ours */
+  read(name: string): Note {
+    const path = join(this.#directory, name);
+    try {
+      return { name, ...noteShape.parse(JSON.parse(readFileSync(path, 'utf8'))) };
+    } catch (cause) {
+      throw new ShiftvolError('SV_STORE', `Cannot read the note "${path}"`, {
+        remedy: 'see with "openstack volume attachment list" what is left of it, and remove it',
+        cause,
+      });
+    }
   }
 
   #names(): readonly string[] {
@@ -56,10 +69,6 @@ export class OwnNotes {
       if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
       throw error;
     }
-  }
-
-  #read(name: string): string {
-    return readFileSync(join(this.#directory, name), 'utf8');
   }
 
   /** All of it or nothing of it. */

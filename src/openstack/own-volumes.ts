@@ -24,6 +24,8 @@ export type OwnVolumesDeps = {
   readonly log?: Log | undefined;
 };
 
+/** Recover must not wait for Cinder: what is left then is looked for the next time. */
+const SWEEP_MS = 30_000;
 /** To let go of an attachment although we were told to stop. */
 const LETTING_GO_MS = 60_000;
 
@@ -67,10 +69,13 @@ export class OwnVolumes implements VolumeService {
   ): Promise<readonly Leftover[]> {
     const ours = new Set(known.map(ownAttachment));
     const left: Leftover[] = [];
-    for (const note of this.#deps.notes.stale()) {
-      const what = `attachment ${note.attachmentId ?? '(of unknown id)'} of Cinder's volume ${note.volumeId}, of ${note.at}`;
+    const deadline = AbortSignal.any([AbortSignal.timeout(SWEEP_MS), signal]);
+    for (const name of this.#deps.notes.stale()) {
+      let what = `the note ${name}`;
       try {
-        const rest = await this.#end(note, ours, dryRun, signal);
+        const note = this.#deps.notes.read(name);
+        what = `attachment ${note.attachmentId ?? '(of unknown id)'} of Cinder's volume ${note.volumeId}, of ${note.at}`;
+        const rest = await this.#end(note, ours, dryRun, deadline);
         left.push(...rest.map(text => ({ kind: 'attachment', what: text }) as const));
       } catch (error) {
         signal.throwIfAborted();

@@ -1,6 +1,6 @@
 /** Attachments of this host's own: what is asked of Cinder in which order, and what is left where it goes wrong. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -181,6 +181,22 @@ test('what Cinder does not let go of now is let go of by recover', async () => {
   assert.deepEqual(await rig.volumes.sweep([], { dryRun: false, signal: soon() }), []);
 
   assert.deepEqual(rig.notes(), []);
+});
+
+test('a note that cannot be read is told, and stands in the way of no other', async () => {
+  await using rig = await makeRig();
+  const directory = join(dir, String(rigs));
+  const notes = new OwnNotes(directory);
+  notes.know(notes.begin(volumeId ?? ''), attachmentId ?? '');
+  writeFileSync(join(directory, '0.json'), '{"volumeId": 1');
+
+  const left = await rig.restarted().sweep([], { dryRun: false, signal: soon() });
+
+  assert.deepEqual(
+    left.map(({ kind, what }) => [kind, what.includes('0.json')]),
+    [['unseen', true]],
+  );
+  assert.deepEqual([rig.did, rig.notes()], [['DELETE'], ['0.json']]);
 });
 
 test('an attachment that the journal has is not touched by recover', async () => {
