@@ -21,6 +21,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<{ readonly define: DefineComma
   ['pool', () => import('./pool.ts')],
   ['idmap', () => import('./idmap.ts')],
   ['doctor', () => import('./doctor.ts')],
+  ['health', () => import('./health.ts')],
 ]);
 /** Global options that take a value: what follows them is not the command. */
 const WITH_VALUE = new Set(['--config', '--state-dir', '--run-dir']);

@@ -48,6 +48,36 @@ export async function callAgent(
   }
 }
 
+/** What an agent says of itself. */
+export type Health = {
+  readonly host: string;
+  readonly pid: number;
+  readonly bus: { readonly healthy: boolean } | null;
+};
+
+/** Asks the agent whether it lives. Undefined where nobody listens. @throws SV_AGENT: it does not answer before the signal; SV_HOST */
+export async function askHealth(socketPath: string, signal: AbortSignal): Promise<Health | undefined> {
+  if (!existsSync(socketPath)) return undefined;
+  let text: string | undefined;
+  try {
+    text = await send(socketPath, { method: 'GET', path: '/v1/health' }, signal);
+  } catch (error) {
+    throw signal.aborted ? notHeard(socketPath, 'it does not answer', error) : error;
+  }
+  if (text === undefined) return undefined;
+  const health = resultOf(socketPath, text);
+  if (isHealth(health)) return health;
+  throw notHeard(socketPath, 'what answers there is no shiftvol of this version');
+}
+
+function isHealth(value: unknown): value is Health {
+  if (typeof value !== 'object' || value === null || !('pid' in value) || !('bus' in value) || !('host' in value))
+    return false;
+  const { pid, bus, host } = value;
+  if (typeof pid !== 'number' || typeof host !== 'string') return false;
+  return bus === null || (typeof bus === 'object' && 'healthy' in bus && typeof bus.healthy === 'boolean');
+}
+
 /** Secrets hide themselves from JSON; the agent must have them. */
 function inTheClear(request: ApiRequest): ApiRequest {
   if (request.command !== 'execute' || request.body.action !== 'attach') return request;
