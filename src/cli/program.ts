@@ -21,13 +21,17 @@ const COMMANDS: ReadonlyMap<string, () => Promise<{ readonly define: DefineComma
   ['pool', () => import('./pool.ts')],
   ['idmap', () => import('./idmap.ts')],
   ['doctor', () => import('./doctor.ts')],
+  ['completion', () => import('./completion.ts')],
   ['health', () => import('./health.ts')],
 ]);
+/** What shells ask at the Tab key; not told of in the help. */
+const COMPLETE = '__complete';
 /** Global options that take a value: what follows them is not the command. */
 const WITH_VALUE = new Set(['--config', '--state-dir', '--run-dir']);
 
 /** Does what the words ask. Returns the exit status. */
 export async function run(words: readonly string[]): Promise<number> {
+  if (words[0] === COMPLETE) return await completeWords(words.slice(1));
   const argv = withoutHelpCommand(words);
   // `shiftvol list | head -1`: who reads has had enough, and what is being done is done all the same.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -44,6 +48,15 @@ export async function run(words: readonly string[]): Promise<number> {
     if (isAsked(argv, '-v') || isAsked(argv, '--verbose')) console.error(error);
     return asError(error).exit;
   }
+}
+
+/** Says what could be the last word. */
+async function completeWords(words: readonly string[]): Promise<number> {
+  const { complete, show } = await import('./complete.ts');
+  // Once the command has been written, its file alone is needed.
+  const named = commandAt(words) < words.length - 1 ? words : [];
+  process.stdout.write(show(await complete(await programFor(named), words)));
+  return EXIT.done;
 }
 
 /** The program with its commands: the one that is named, or all of them. */
