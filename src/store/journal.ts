@@ -12,9 +12,10 @@ import type {
   Task,
 } from '../engine/model.ts';
 import type { Allocation, Also, Journal, RequestRecord } from '../engine/ports.ts';
-import { ShiftvolError } from '../errors.ts';
 import { Flusher } from './flusher.ts';
+import { toAllocation, toAttachment } from './rows.ts';
 import { migrate } from './schema.ts';
+import { storeError } from './store-error.ts';
 
 /** Answers to requests are kept this long, for duplicates that come late. */
 const REQUEST_DAYS = 7;
@@ -292,46 +293,4 @@ export class Store implements Journal, Disposable {
     this.#log.note();
     return Number(this.#sql(text).run(...values).changes);
   }
-}
-
-type Row = Record<string, unknown>;
-
-/** The journal is ours alone (0600, one writer): what it holds is trusted to be what was written. */
-function toAttachment(row: Row): Attachment {
-  return {
-    plan: JSON.parse(String(row['plan'])) as Plan,
-    status: JSON.parse(String(row['status'])) as AttachmentState,
-    ...(row['request_id'] === null ? {} : { requestId: String(row['request_id']) }),
-    createdAt: String(row['created_at']),
-    updatedAt: String(row['updated_at']),
-  };
-}
-
-function toAllocation(row: Row): Allocation {
-  const count = Number(row['count']);
-  return {
-    instance: String(row['instance']) as InstanceKey,
-    uid: { start: Number(row['uid_start']), count },
-    gid: { start: Number(row['gid_start']), count },
-    createdAt: String(row['created_at']),
-  };
-}
-
-const SQLITE_BUSY = 5;
-
-function storeError(path: string, cause: unknown): ShiftvolError {
-  if (cause instanceof ShiftvolError) return cause;
-  if (cause instanceof Error && 'errcode' in cause && cause.errcode === SQLITE_BUSY)
-    return new ShiftvolError(
-      'SV_LOCKED',
-      `Cannot open the journal "${path}": another shiftvol works on this state directory`,
-      {
-        remedy: 'wait for it, or use another --state-dir',
-        cause,
-      },
-    );
-  return new ShiftvolError('SV_STORE', `Cannot use the journal "${path}"`, {
-    remedy: 'look at the disk (full? read-only?) and at the owner of the directory',
-    cause,
-  });
 }
