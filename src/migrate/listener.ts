@@ -3,6 +3,7 @@
  * offer when all of it has arrived. The body of the POST says what is there already: the sha256 of templates and the blocks of an earlier
  * try, a line each. Whoever has no token learns nothing, not even whether there is such an offer.
  */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import {
   createServer as createPlain,
@@ -12,8 +13,6 @@ import {
   type ServerResponse,
 } from 'node:http';
 import { createServer as createTls } from 'node:https';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { explain, ShiftvolError } from '../errors.ts';
 import type { Offer, Offers } from './offers.ts';
 import { type Sendable, sendVolume } from './send.ts';
@@ -42,8 +41,13 @@ export async function listenForFetches(options: ListenOptions): Promise<AsyncDis
   const { address, tls } = options;
   const [host, port] = splitAddress(address);
   const stop = new AbortController();
-  const sending = new Set<string>();
-  const handle: RequestListener = (request, response) => void answer(options, sending, request, response, stop.signal);
+  const sending: Sending = new Map();
+  const working = new Set<Promise<void>>();
+  const handle: RequestListener = (request, response) => {
+    const work = answer(options, sending, request, response, stop.signal);
+    working.add(work);
+    work.finally(() => working.delete(work));
+  };
   const server = makeServer(tls, handle);
   server.maxConnections = MOST_CONNECTIONS;
   server.headersTimeout = 10_000;
@@ -64,7 +68,7 @@ export async function listenForFetches(options: ListenOptions): Promise<AsyncDis
       stop.abort(new ShiftvolError('SV_CANCELLED', 'Cancelled: this host’s agent ends'));
       const closed = new Promise(done => server.close(done));
       server.closeAllConnections();
-      await closed;
+      await Promise.all([closed, ...working]);
     },
   };
 }
@@ -87,9 +91,11 @@ export function splitAddress(address: string): readonly [host: string, port: num
   return [address.slice(0, colon).replace(/^\[|\]$/g, ''), Number(address.slice(colon + 1))];
 }
 
+type Sending = Map<string, { readonly stop: () => void; readonly ended: Promise<void> }>;
+
 async function answer(
   { offers, lend, log }: ListenOptions,
-  sending: Set<string>,
+  sending: Sending,
   request: IncomingMessage,
   response: ServerResponse,
   stop: AbortSignal,
@@ -100,10 +106,14 @@ async function answer(
     offers.end(offer.id);
     return end(response, 204);
   }
-  // One at a time: the token is for one transfer.
-  if (sending.has(offer.id)) return end(response, 409);
-  sending.add(offer.id);
   const gone = new AbortController();
+  // One at a time: the token is for one transfer. Whoever asks again has lost the line before we notice.
+  const before = sending.get(offer.id);
+  const { promise: ended, resolve: endNow } = Promise.withResolvers<void>();
+  const mine = { stop: () => gone.abort(new ShiftvolError('SV_CANCELLED', 'Cancelled: it is fetched anew')), ended };
+  sending.set(offer.id, mine);
+  before?.stop();
+  await before?.ended;
   response.once('close', () => gone.abort(new ShiftvolError('SV_CANCELLED', 'Cancelled: the other host has hung up')));
   const signal = AbortSignal.any([stop, gone.signal]);
   try {
@@ -111,7 +121,7 @@ async function answer(
     await using lent = await lend(offer, templates, signal);
     response.writeHead(200, { 'content-type': 'application/octet-stream' });
     const stream = sendVolume(lent.sendable, { signal, has: block => blocks.has(block) });
-    await pipeline(Readable.from(stream, { objectMode: false }), response, { signal });
+    await writeAll(stream, response, signal);
     log.info('a volume was sent', { attachment: offer.attachment });
   } catch (error) {
     log.warn(`a volume was not sent to its end: ${explain(error)}`, { attachment: offer.attachment });
@@ -119,7 +129,8 @@ async function answer(
     if (response.headersSent) response.destroy();
     else end(response, 500);
   } finally {
-    sending.delete(offer.id);
+    if (sending.get(offer.id) === mine) sending.delete(offer.id);
+    endNow();
   }
 }
 
@@ -141,6 +152,19 @@ async function readHave(request: IncomingMessage) {
   const lines = Buffer.concat(chunks).toString('latin1').split('\n');
   const templates = lines.filter(line => line.startsWith(TEMPLATE_LINE)).map(line => line.slice(TEMPLATE_LINE.length));
   return { templates: new Set(templates), blocks: new Set(lines) };
+}
+
+/** Not a pipeline: when this has ended, in whichever way, nobody reads from the snapshot any more. */
+async function writeAll(stream: AsyncIterable<Buffer>, response: ServerResponse, signal: AbortSignal): Promise<void> {
+  response.on('error', () => {}); // then it closes, which is the signal
+  for await (const chunk of stream) {
+    signal.throwIfAborted();
+    if (!response.write(chunk)) await once(response, 'drain', { signal });
+  }
+  const { promise, resolve } = Promise.withResolvers<void>();
+  response.once('close', resolve);
+  response.end(resolve);
+  await promise;
 }
 
 function end(response: ServerResponse, status: number): void {
