@@ -20,6 +20,7 @@ import { freezer } from '../storage/freezer.ts';
 import { ensurePool } from '../storage/pool.ts';
 import { reflinkBackend } from '../storage/reflink.ts';
 import { savedImages } from '../storage/saved.ts';
+import { volumeCopier } from '../storage/volume-copier.ts';
 import { Store } from '../store/journal.ts';
 import { cinderParts, keysOf } from './cinder.ts';
 import { LOCK_TIMEOUT_MS } from './engine-client.ts';
@@ -68,11 +69,13 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     runDir,
     parallel,
     freezeDeadlineMs: config.freezeDeadlineMs,
+    copyFreezeMs: config.volumes.copyFreezeMs,
     journal: store,
     backend: reflinkBackend({ poolDir }),
     ...cinderParts(config, connectionsOf(config, cloud), cloud, options.log),
     saved: savedImages({ poolDir }),
     freezer: freezer(),
+    copier: volumeCopier,
     mounter,
     runtimes,
     allocator,

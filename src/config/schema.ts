@@ -184,6 +184,7 @@ export const schema = object({
     make_filesystem: nullable(oneOf(['ext4', 'xfs'], 'ext4')),
     multipath: boolean(false),
     keys_dir: nullable(absolutePath()),
+    copy_freeze_ms: integer({ fallback: 60_000, min: 100, max: 600_000 }),
     local_paths: list(
       string({
         pattern: /^(?:\/(?!\.{1,2}(?:\/|$))[^/*\0]+)*\/(?!\.{1,2}$)(?:[^/*\0]+\*?|\*)$/,

@@ -1,5 +1,15 @@
 import type { Allocator } from './allocator.ts';
-import type { Backend, Connections, Freezer, Journal, Mounter, Runtime, SavedImages, VolumeService } from './ports.ts';
+import type {
+  Backend,
+  Connections,
+  Freezer,
+  Journal,
+  Mounter,
+  Runtime,
+  SavedImages,
+  VolumeCopier,
+  VolumeService,
+} from './ports.ts';
 import type { WrapStep } from './saga.ts';
 
 /** All that the engine works with. */
@@ -12,6 +22,8 @@ export type EngineDeps = {
   readonly parallel: number;
   /** How long writing may stand still, unless told otherwise. */
   readonly freezeDeadlineMs: number;
+  /** How long at most, for a volume of a running instance that is copied to another. */
+  readonly copyFreezeMs: number;
   readonly journal: Journal;
   readonly backend: Backend;
   readonly connections: Connections;
@@ -19,6 +31,7 @@ export type EngineDeps = {
   readonly volumes?: VolumeService;
   readonly saved: SavedImages;
   readonly freezer: Freezer;
+  readonly copier: VolumeCopier;
   readonly mounter: Mounter;
   readonly runtimes: readonly Runtime[];
   readonly allocator: Allocator;

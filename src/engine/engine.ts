@@ -36,6 +36,7 @@ import { Requests } from './requests.ts';
 import { type Resolved, resolve } from './resolve.ts';
 import { Snapshots } from './snapshots.ts';
 import { makeSteps, type Steps } from './steps.ts';
+import { type SwapRequest, swap } from './swap.ts';
 import { Tasks } from './tasks.ts';
 
 type Ended = {
@@ -125,6 +126,21 @@ export class Engine {
     return await this.#instances.run(resolved.key, async () => {
       await this.#tasks.settle(resolved.key, signal);
       return await adopt(this.#deps, adoption, resolved, attachment => this.#settle(attachment, signal), signal);
+    });
+  }
+
+  /**
+   * Another volume takes the place of one, with all that is on it. The old one is let go of; where it fails, the new one.
+   * @throws SV_ATTACHMENT_NOT_FOUND; SV_BUSY, SV_TIMEOUT: an instance that runs cannot spare it, or not for so long; SV_RUNTIME_UNSUPPORTED: not
+   *   for a volume of this kind; SV_IMAGE_REFUSED: the new one is smaller, or not blank; what connecting and mounting throw
+   */
+  async swapVolume(request: SwapRequest, signal: AbortSignal): Promise<Attachment> {
+    const { key } = await resolve(this.#deps, request.instance, signal);
+    return await this.#instances.run(key, async () => {
+      await this.#tasks.settle(key, signal);
+      this.snapshots.requireMoving(key);
+      const resolved = await resolve(this.#deps, request.instance, signal);
+      return await swap(this.#deps, this.#steps, this.#tasks, request, resolved, signal);
     });
   }
 

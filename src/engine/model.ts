@@ -138,6 +138,8 @@ export type Plan = {
   readonly source: Source;
   readonly readOnly: boolean;
   readonly volumeId?: string;
+  /** Of the volume whose place this one took: Cinder goes on calling it so where it moved the volume itself. */
+  readonly formerVolumeId?: string;
   /** Snapshot's name in the backend (`TEMPLATE/ID`); absent where the source is used as it is. */
   readonly snapshot?: string;
   /** The snapshot was there before this attach (attached again after a detach): undoing leaves it. */
@@ -192,7 +194,8 @@ export function isSettled({ status: { state } }: Attachment): boolean {
 
 /**
  * Work that leaves an attachment as it is, noted before it begins: `recover` ends what a crash leaves of it. `frozen`: where mounts may
- * stand still. `restore`: with `replaced` the image is the new one already.
+ * stand still. `restore`: with `replaced` the image is the new one already. `swap`: done when `to` is attached, else `from` is put back;
+ * with `left` its instance may not see it any more.
  */
 export type Task = { readonly id: string; readonly instance: InstanceKey } & (
   | { readonly kind: 'extend'; readonly attachment: AttachmentId; readonly sizeBytes?: number }
@@ -204,6 +207,15 @@ export type Task = { readonly id: string; readonly instance: InstanceKey } & (
     }
   | { readonly kind: 'freeze'; readonly frozen: readonly string[] }
   | { readonly kind: 'restore'; readonly attachment: AttachmentId; readonly name: string; readonly replaced: boolean }
+  | {
+      readonly kind: 'swap';
+      readonly attachment: AttachmentId;
+      readonly from: Plan;
+      readonly was: Extract<AttachmentState, { state: 'attached' }>;
+      readonly to: Plan;
+      readonly left: boolean;
+      readonly frozen: readonly string[];
+    }
 );
 
 /** What a step took, in milliseconds. */
@@ -211,7 +223,7 @@ export type StepTiming = { readonly step: string; readonly ms: number };
 
 /** What is told on the bus, the log and the page. */
 export type AttachmentEvent = {
-  readonly action: Action;
+  readonly action: Action | 'swap';
   readonly phase: 'start' | 'end' | 'error';
   readonly instance: string;
   readonly attachmentId?: AttachmentId;

@@ -151,15 +151,36 @@ export type ImageRef = { readonly kind: 'file' | 'device'; readonly path: string
 export interface Connections {
   /**
    * Brings the volume to this host; there already is success. Returns what is to be mounted, verified to be this volume.
+   * `asItIs`: nothing is made on it, also where it is blank.
    * @throws SV_CONNECTION; SV_HOST: a program or module is missing; SV_TIMEOUT: no device came
    */
-  connect(connection: Connection, options: { secrets?: Secrets; signal?: AbortSignal }): Promise<ImageRef>;
+  connect(
+    connection: Connection,
+    options: { secrets?: Secrets; asItIs?: boolean; signal?: AbortSignal },
+  ): Promise<ImageRef>;
   /** What the volume is on this host now; undefined where it is not connected. Looks, and changes nothing. */
   find(connection: Connection, signal?: AbortSignal): Promise<ImageRef | undefined>;
   /** Not connected is success. @throws SV_BUSY: something uses it */
   disconnect(connection: Connection, options: { signal?: AbortSignal }): Promise<void>;
   /** Takes notice that the service made the volume larger. Returns its size on this host, in bytes. @throws SV_CONNECTION: not connected */
   extend(connection: Connection, signal?: AbortSignal): Promise<number>;
+}
+
+/** Copies what one volume holds to another. */
+export interface VolumeCopier {
+  /** Nothing is on it, as far as can be told. */
+  isBlank(image: ImageRef, signal?: AbortSignal): Promise<boolean>;
+  /** What a copy has to read at least: the holes of a file cost nothing. */
+  bytesToRead(image: ImageRef, sizeBytes: number): Promise<number>;
+  /**
+   * Copies `sizeBytes`, while nobody writes to `from`, although it may be mounted. On the disk when it returns; until then `isBlank` is true of `to`,
+   * which has `toBytes`, so that a copy that was cut can neither be mounted nor stands in the way of the next. @throws SV_NO_SPACE
+   */
+  copy(
+    from: ImageRef,
+    to: ImageRef,
+    options: { readonly sizeBytes: number; readonly toBytes: number; readonly signal?: AbortSignal },
+  ): Promise<void>;
 }
 
 /** What a volume service needs of the engine. */

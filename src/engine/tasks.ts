@@ -3,10 +3,12 @@ import { type ErrorReport, report, ShiftvolError } from '../errors.ts';
 import type { EngineDeps } from './deps.ts';
 import { extendNow, isAttached } from './extend.ts';
 import type { Attachment, AttachmentId, InstanceKey, Task } from './model.ts';
+import type { Also } from './ports.ts';
 import { mountAgain } from './remount.ts';
 import { resolve } from './resolve.ts';
 import { unwind } from './saga.ts';
 import type { Steps } from './steps.ts';
+import { endSwap, isSwapped, letGoOfFormer } from './swap.ts';
 
 /** `finished`: done to its end; `undone`: as if it had not begun; `left`: something stands in the way. */
 export type TaskRecovery = {
@@ -20,6 +22,7 @@ export type TaskRecovery = {
 /** A task that lasts longer than the call that began it. */
 export type Lease = { end(work: () => Promise<void>): Promise<void> };
 type RestoreTask = Extract<Task, { kind: 'restore' }>;
+type SwapTask = Extract<Task, { kind: 'swap' }>;
 
 export class Tasks {
   readonly #deps: EngineDeps;
@@ -46,6 +49,22 @@ export class Tasks {
       await this.#endOrLeave(task, () => this.#recoverTask(task, AbortSignal.timeout(UNDO_MS)));
       throw error;
     }
+  }
+
+  /** A swap: undone if it fails. What becomes of the old volume after it is no failure of it. */
+  async swap<T>(task: SwapTask, opening: Also, work: () => Promise<T>): Promise<T> {
+    this.#deps.journal.noteTask(task, opening);
+    let result: T;
+    try {
+      result = await work();
+    } catch (error) {
+      // Not the task as it began: it was noted again on the way.
+      const noted = this.#deps.journal.tasks(task.instance).find(t => t.id === task.id) ?? task;
+      await this.#endOrLeave(noted, () => this.#recoverTask(noted, AbortSignal.timeout(UNDO_MS)));
+      throw error;
+    }
+    await this.#endOrLeave(task, () => letGoOfFormer(this.#deps, task, AbortSignal.timeout(UNDO_MS)));
+    return result;
   }
 
   /** Notes a task that is this process's own until it is ended. */
@@ -159,6 +178,8 @@ export class Tasks {
         return 'finished';
       case 'snapshot':
         return this.#deps.saved.find(task.attachment, task.name) ? 'finished' : 'undone';
+      case 'swap':
+        return isSwapped(this.#deps, task) ? 'finished' : 'undone';
       case 'freeze':
         return 'undone';
       default:
@@ -180,6 +201,9 @@ export class Tasks {
         break;
       case 'restore':
         if (attachment) return await this.#goOnRestoring(task, attachment, signal);
+        break;
+      case 'swap':
+        await endSwap(this.#deps, this.#steps, task, signal);
         break;
       case 'freeze':
         break;

@@ -35,9 +35,14 @@ export function ownConnections({ connections, cinder, read, log }: OwnConnection
     extend: (connection, signal) => connections.extend(connection, signal),
 
     /** `secrets` come with the request that made the attachment; later they are asked for again, since they are kept nowhere. */
-    connect: async (connection, { secrets, signal = AbortSignal.any([]) }): Promise<ImageRef> => {
+    connect: async (connection, { secrets, asItIs, signal = AbortSignal.any([]) }): Promise<ImageRef> => {
       const id = ownAttachment(connection);
-      if (id === undefined) return await connections.connect(connection, { signal, ...(secrets && { secrets }) });
+      if (id === undefined)
+        return await connections.connect(connection, {
+          signal,
+          ...(secrets && { secrets }),
+          ...(asItIs !== undefined && { asItIs }),
+        });
       if (secrets === undefined) {
         const again = await secretsAgain(id, signal);
         return await connections.connect(connection, { signal, ...(again && { secrets: again }) });

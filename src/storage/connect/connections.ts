@@ -58,13 +58,13 @@ export function makeConnections(options: ConnectionsOptions): Connections {
 
   return {
     find,
-    connect: (connection, { secrets = new Secrets(), signal }) =>
+    connect: (connection, { secrets = new Secrets(), asItIs = false, signal }) =>
       queue.run(connection.name, async () => {
         const volume = await connectors[connection.type].connect(connection, { secrets, signal });
         const { image, fresh } = connection.encryption
           ? await unlock(connection, volume, secrets, signal)
           : { image: volume, fresh: false };
-        if (makeFilesystem === null || connection.readOnly) return image;
+        if (makeFilesystem === null || connection.readOnly || asItIs) return image;
         // Behind a new LUKS header everything looks like noise: the header itself says that nothing was ever there.
         if (fresh || (await isBlank(image.path, signal)))
           await makeFileSystem(image.path, makeFilesystem, { overwrite: fresh, signal });

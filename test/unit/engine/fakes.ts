@@ -21,6 +21,7 @@ import type {
   SavedImage,
   SavedImages,
   Template,
+  VolumeCopier,
 } from '../../../src/engine/ports.ts';
 import type { WrapStep } from '../../../src/engine/saga.ts';
 import { ShiftvolError } from '../../../src/errors.ts';
@@ -68,6 +69,7 @@ export class FakeHost {
   readonly busyInside = new Set<string>();
   readonly busyOutside = new Set<string>();
   #nextDevice = 0;
+  readonly #opened = new Map<string, string>();
 
   addInstance(name: string, base: number): void {
     const map = bothKinds(0, base, 65536);
@@ -204,12 +206,34 @@ export class FakeHost {
     };
   }
 
+  /** What is on a volume, by its path, once something is: and what a copy found there. */
+  readonly contents = new Map<string, string>();
+  /** Done before a copy ends. */
+  copying: () => Promise<void> = async () => undefined;
+
+  copier(): VolumeCopier {
+    return {
+      isBlank: async ({ path }) => !this.contents.has(path),
+      bytesToRead: async (_, sizeBytes) => sizeBytes,
+      copy: async (from, to) => {
+        const mounted = [...this.mounts].find(([, m]) => m.image === from.path);
+        assert.ok(mounted === undefined || this.frozen.has(mounted[0]), 'nobody writes to what is copied');
+        assert.ok(![...this.mounts.values()].some(m => m.image === to.path), 'a copy is never seen half');
+        await this.copying();
+        this.contents.set(to.path, this.contents.get(from.path) ?? '');
+        const nameOf = ({ path }: ImageRef) => path.replace(/^\/here\//, '');
+        this.uuids.set(nameOf(to), this.uuids.get(nameOf(from)) ?? from.path);
+      },
+    };
+  }
+
   mounter(): Mounter {
     const mountedFrom = (image: ImageRef) => [...this.mounts.values()].find(m => m.image === image.path);
     return {
       openDevice: async image => {
         const existing = mountedFrom(image);
         const devno = existing?.devno ?? `7:${this.#nextDevice++}`;
+        this.#opened.set(devno, image.path);
         return {
           path: `/dev/loop${devno.slice(2)}`,
           devno,
@@ -219,7 +243,8 @@ export class FakeHost {
         } satisfies BlockDevice;
       },
       mount: async (device, spec: MountSpec) => {
-        this.mounts.set(spec.path, { image: device.uuid, devno: device.devno, extents: spec.idmap.length });
+        const image = this.#opened.get(device.devno) ?? '';
+        this.mounts.set(spec.path, { image, devno: device.devno, extents: spec.idmap.length });
         return { path: spec.path, devno: device.devno, mountId: 1n };
       },
       grow: async path => {
@@ -309,11 +334,13 @@ export function makeRig(wrapStep?: WrapStep, poolCount = 10 * 65536): Rig {
       runDir: '/run/sv',
       parallel: 4,
       freezeDeadlineMs: 5000,
+      copyFreezeMs: 5000,
       journal: store,
       backend: host.backend(),
       connections: host.connections(),
       saved: host.savedImages(),
       freezer: host.freezer(),
+      copier: host.copier(),
       mounter: host.mounter(),
       runtimes,
       allocator,

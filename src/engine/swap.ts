@@ -1,0 +1,312 @@
+/**
+ * Another volume takes the place of one that is attached, with all that is on it: Cinder moves a volume that is in use, or gives it another
+ * type. Copied is what nobody can write to: of a stopped instance it is not even mounted; of a running one it is frozen while it is copied, and
+ * it leaves the container before it moves again. What a process in there holds cannot leave: that is refused, as a detach is.
+ */
+import { isError, report, ShiftvolError } from '../errors.ts';
+import type { EngineDeps } from './deps.ts';
+import { isAttached } from './extend.ts';
+import type { Attachment, AttachmentEvent, Connection, InstanceRef, Plan, StepTiming, Task } from './model.ts';
+import type { ImageRef, Instance } from './ports.ts';
+import { attachmentNotFound, internal, volumeInUse } from './refuse.ts';
+import { mountAgain } from './remount.ts';
+import type { Resolved } from './resolve.ts';
+import { resolve } from './resolve.ts';
+import { timed, unwind } from './saga.ts';
+import type { Secrets } from './secrets.ts';
+import type { Steps } from './steps.ts';
+import type { Tasks } from './tasks.ts';
+
+export type SwapRequest = {
+  readonly requestId?: string;
+  readonly instance: InstanceRef;
+  /** The one that is attached. */
+  readonly volumeId: string;
+  readonly connection: Connection;
+  readonly secrets?: Secrets;
+  /** The file system is to have all of the new volume; else it stays as large as it is. */
+  readonly grows: boolean;
+};
+type SwapTask = Extract<Task, { kind: 'swap' }>;
+type Work = { readonly timings: StepTiming[]; readonly signal: AbortSignal };
+
+/** No volume is read faster: what cannot be done in time is not begun, since everybody in the instance would wait for nothing. */
+const FASTEST_BYTES_PER_MS = 4 * 2 ** 20;
+
+/** Called in the order of its instance. */
+export async function swap(
+  deps: EngineDeps,
+  steps: Steps,
+  tasks: Tasks,
+  request: SwapRequest,
+  { key, instance }: Resolved,
+  signal: AbortSignal,
+): Promise<Attachment> {
+  const { journal } = deps;
+  const { connection } = request;
+  const there = journal.list(key).find(a => isOf(a.plan, connection));
+  if (there && isAttached(there)) return there;
+  const found = journal.list(key).find(a => a.plan.volumeId === request.volumeId);
+  if (!found || !isAttached(found))
+    throw attachmentNotFound(`volume "${request.volumeId}" of "${request.instance.ref}"`);
+  requireSwappable(found.plan, found.status.fsType, connection, instance);
+  const holder = journal.withImage(connection.name)[0];
+  if (holder) throw volumeInUse({ image: { path: connection.name } }, holder);
+  const { plan: from, status: was } = found;
+  const to: Plan = {
+    ...from,
+    source: { ...from.source, kind: 'connection', connection },
+    image: { kind: connection.kind, path: connection.name },
+    volumeId: connection.volumeId,
+    formerVolumeId: request.volumeId,
+  };
+  const frozen = instance?.pid === undefined ? [] : [from.mountPath];
+  const facts = { attachment: from.id, instance: key, from, was, to, left: false, frozen };
+  const task: SwapTask = { id: `swap-${from.id}`, kind: 'swap', ...facts };
+  const began = performance.now();
+  const event = eventsOf(deps, task, request, began);
+  const work: Work = { timings: [], signal };
+  try {
+    return await tasks.swap(task, { events: [event('start')] }, async () => {
+      await place(deps, steps, task, request, instance, work, () => event('end', { steps: work.timings }));
+      const swapped = journal.find(from.id);
+      if (!swapped) throw internal(to, 'it is gone');
+      return swapped;
+    });
+  } catch (error) {
+    journal.record({ events: [event('error', { error: report(error) })] });
+    throw error;
+  } finally {
+    await journal.flushed();
+  }
+}
+
+/** @throws SV_RUNTIME_UNSUPPORTED, SV_BUSY */
+function requireSwappable(plan: Plan, fsType: string, to: Connection, instance: Instance | undefined): void {
+  const from = plan.source;
+  const why =
+    from.kind !== 'connection'
+      ? 'it is stored on this host'
+      : from.connection.encryption || to.encryption
+        ? 'it is encrypted'
+        : plan.readOnly || to.readOnly
+          ? 'it is attached read-only'
+          : // Two devices of one file system are one to btrfs, whichever it finds.
+            fsType === 'btrfs'
+            ? 'it holds a btrfs'
+            : undefined;
+  if (why !== undefined)
+    throw new ShiftvolError(
+      'SV_RUNTIME_UNSUPPORTED',
+      `Cannot put another volume in the place of ${plan.instance}:${plan.target}: ${why}`,
+      { remedy: 'detach it, and attach the other one' },
+    );
+  if (plan.role === 'root' && instance?.running)
+    throw new ShiftvolError(
+      'SV_BUSY',
+      `Cannot put another volume in the place of the root file system of "${plan.instance}": the instance runs`,
+      { remedy: STOP },
+    );
+}
+const STOP = 'stop the instance first: what is not in use is copied without hurry';
+
+async function place(
+  deps: EngineDeps,
+  steps: Steps,
+  task: SwapTask,
+  { connection, secrets, grows }: SwapRequest,
+  instance: Instance | undefined,
+  work: Work,
+  told: () => AttachmentEvent,
+): Promise<void> {
+  const { journal } = deps;
+  const { to } = task;
+  const { timings, signal } = work;
+  await journal.flushed();
+  const connected = await timed(to, 'connect', timings, () =>
+    deps.connections.connect(connection, { signal, asItIs: true, ...(secrets && { secrets }) }),
+  );
+  if (instance?.pid === undefined) await copyStopped(deps, steps, task, connected, work);
+  else await copyRunning(deps, steps, task, connected, { ...instance, pid: instance.pid }, work);
+  // From here on the old one is mounted nowhere, and the new one has all that it had. What fails now puts the old one back all the same.
+  journal.begin(to, {});
+  await journal.flushed();
+  const reserved = { plan: to, connected, ...(instance && { instance }) };
+  const opened = await timed(to, 'device', timings, () => steps.device.do(reserved, signal));
+  await using device = opened.device;
+  if (task.was.fsUuid !== undefined && task.was.fsUuid !== device.uuid)
+    throw internal(to, `the copy has the file system ${device.uuid}, not ${task.was.fsUuid}`);
+  const mounted = await timed(to, 'mount', timings, () => steps.mount.do(opened, signal));
+  if (grows) await timed(to, 'grow', timings, () => deps.mounter.grow(to.mountPath, device.fsType));
+  await timed(to, 'handoff', timings, () => steps.handoff.do(mounted, signal));
+  const attachedAt = new Date().toISOString();
+  journal.settle(
+    to.id,
+    { state: 'attached', device: device.path, fsType: device.fsType, fsUuid: device.uuid, attachedAt },
+    { events: [told()] },
+  );
+}
+
+async function copyStopped(
+  deps: EngineDeps,
+  steps: Steps,
+  task: SwapTask,
+  target: ImageRef,
+  { timings, signal }: Work,
+): Promise<void> {
+  const { from } = task;
+  const copy = await prepareCopy(deps, from, target, signal);
+  deps.journal.noteTask({ ...task, left: true }, {});
+  await unwind(from, mounting(steps), { lazy: false, signal }, timings);
+  await timed(from, 'copy', timings, () => copy.run(signal));
+}
+
+async function copyRunning(
+  deps: EngineDeps,
+  steps: Steps,
+  task: SwapTask,
+  target: ImageRef,
+  { pid }: { readonly pid: number },
+  { timings, signal }: Work,
+): Promise<void> {
+  const { from } = task;
+  const { copyFreezeMs: deadlineMs, freezer, mounter, journal } = deps;
+  const copy = await prepareCopy(deps, from, target, signal);
+  if (copy.bytes > deadlineMs * FASTEST_BYTES_PER_MS) throw tooLong(from, deadlineMs);
+  const mounted = await mounter.inspect(from.mountPath);
+  if (!mounted) throw internal(from, 'it is not mounted');
+  await using frozen = await freezer.freeze([from.mountPath], { deadlineMs, signal });
+  const over = new AbortController();
+  void frozen.ended.then(() => over.abort());
+  try {
+    await timed(from, 'copy', timings, () => copy.run(AbortSignal.any([signal, over.signal])));
+  } catch (error) {
+    if (!signal.aborted && !frozen.isFrozen) throw tooLong(from, deadlineMs, error);
+    throw error;
+  }
+  journal.noteTask({ ...task, left: true }, {});
+  try {
+    await mounter.unmountInside(pid, from.target, mounted.devno, { lazy: false });
+  } catch (error) {
+    // It is where it was.
+    journal.noteTask(task, {});
+    if (!isError(error, 'SV_BUSY')) throw error;
+    throw new ShiftvolError('SV_BUSY', `Cannot take ${from.instance}:${from.target} away to put another in its place`, {
+      remedy: STOP,
+      cause: error,
+    });
+  }
+  // Nobody in the container has it any more; and if it moved before now, what was copied may be torn.
+  await frozen.thaw();
+  await unwind(from, mounting(steps), { lazy: false, signal }, timings);
+}
+
+/** Of what is connected, what makes it visible. */
+const mounting = (steps: Steps) => [steps.device, steps.mount, steps.handoff] as const;
+
+/** @throws SV_IMAGE_REFUSED */
+async function prepareCopy(
+  { connections, mounter, copier }: EngineDeps,
+  from: Plan,
+  to: ImageRef,
+  signal: AbortSignal,
+) {
+  const source = from.source.kind === 'connection' ? await connections.find(from.source.connection, signal) : undefined;
+  if (!source) throw internal(from, 'it is not connected');
+  const [sizeBytes, toBytes] = [await mounter.sizeOf(source), await mounter.sizeOf(to)];
+  const refuse = (what: string) =>
+    new ShiftvolError('SV_IMAGE_REFUSED', `Cannot copy ${from.instance}:${from.target} to "${to.path}": ${what}`, {
+      field: 'new_connection_info',
+    });
+  if (toBytes < sizeBytes) throw refuse(`it has ${toBytes} bytes, ${sizeBytes} are needed`);
+  if (!(await copier.isBlank(to, signal))) throw refuse('there is something on it, a blank volume is accepted');
+  return {
+    bytes: await copier.bytesToRead(source, sizeBytes),
+    run: (within: AbortSignal) => copier.copy(source, to, { sizeBytes, toBytes, signal: within }),
+  };
+}
+
+function tooLong({ instance, target }: Plan, limitMs: number, cause?: unknown): ShiftvolError {
+  return new ShiftvolError(
+    'SV_TIMEOUT',
+    `Cannot copy ${instance}:${target} while the instance runs: writing would stand still for more than ${limitMs} ms`,
+    { remedy: `${STOP}; or allow more by volumes.copy_freeze_ms`, ...(cause !== undefined && { cause }) },
+  );
+}
+
+/** The new one is what the instance has. */
+export function isSwapped({ journal }: EngineDeps, { attachment, to }: SwapTask): boolean {
+  const now = journal.find(attachment);
+  return (
+    now !== undefined && isAttached(now) && to.source.kind === 'connection' && isOf(now.plan, to.source.connection)
+  );
+}
+
+/** What a crash or a failure left of it: ended, or the old one is put back. Each part may be done twice. */
+export async function endSwap(deps: EngineDeps, steps: Steps, task: SwapTask, signal: AbortSignal): Promise<void> {
+  if (isSwapped(deps, task)) return await letGoOfFormer(deps, task, signal);
+  const { from, to, was } = task;
+  const { journal } = deps;
+  if (!isSame(journal.find(task.attachment)?.plan, from)) {
+    await unwind(to, mounting(steps), { lazy: false, signal });
+    journal.begin(from, {});
+    journal.settle(from.id, was, {});
+  }
+  await mountAgain(deps, steps, from, signal);
+  if (task.left && from.handoff === 'device') await handBack(deps, steps, from, signal);
+  await letGo(deps, to, signal);
+}
+
+/** The runtime may have the device and the container not its mount: then it gets it anew. What a process in there holds is there. */
+async function handBack(deps: EngineDeps, steps: Steps, plan: Plan, signal: AbortSignal): Promise<void> {
+  const { instance } = await resolve(deps, plan.ref, signal);
+  if (!instance) return;
+  const mounted = await deps.mounter.inspect(plan.mountPath);
+  if (!mounted) return;
+  try {
+    if (instance.pid !== undefined)
+      await deps.mounter.unmountInside(instance.pid, plan.target, mounted.devno, { lazy: false });
+  } catch (error) {
+    if (isError(error, 'SV_BUSY')) return;
+    throw error;
+  }
+  await steps.handoff.undo(plan, { lazy: false, signal });
+  await steps.handoff.do({ plan, instance, mounted }, signal);
+}
+
+export async function letGoOfFormer(deps: EngineDeps, { from }: SwapTask, signal: AbortSignal): Promise<void> {
+  await letGo(deps, from, signal);
+}
+
+async function letGo(
+  { connections, journal }: EngineDeps,
+  { source, image }: Plan,
+  signal: AbortSignal,
+): Promise<void> {
+  if (source.kind !== 'connection' || journal.withImage(image.path).length > 0) return;
+  await connections.disconnect(source.connection, { signal });
+}
+
+function isOf({ source }: Plan, { name }: Connection): boolean {
+  return source.kind === 'connection' && source.connection.name === name;
+}
+
+function isSame(now: Plan | undefined, { source }: Plan): boolean {
+  return now !== undefined && source.kind === 'connection' && isOf(now, source.connection);
+}
+
+function eventsOf({ host }: EngineDeps, { to }: SwapTask, { requestId }: SwapRequest, began: number) {
+  return (phase: AttachmentEvent['phase'], more: Pick<AttachmentEvent, 'steps' | 'error'> = {}): AttachmentEvent => ({
+    action: 'swap',
+    phase,
+    instance: to.instance,
+    attachmentId: to.id,
+    target: to.target,
+    host,
+    at: new Date().toISOString(),
+    ...(to.volumeId === undefined ? {} : { volumeId: to.volumeId }),
+    ...(requestId === undefined ? {} : { requestId }),
+    ...(phase === 'start' ? {} : { durationMs: Math.round((performance.now() - began) * 1000) / 1000 }),
+    ...more,
+  });
+}
