@@ -16,7 +16,7 @@ export const define: DefineCommand = program => {
     .option('--dry-run', 'say what would be done, and do nothing')
     .addHelpText(
       'after',
-      '\nThe agent does this at its start, and then now and then. What cannot be ended is told with its reason, and the exit status is 1.\n\nExamples:\n  shiftvol recover --dry-run\n  shiftvol recover --json | jq -r \'.attachments[] | select(.did == "left") | .error.message\'',
+      '\nThe agent does this at its start, and then now and then. What cannot be ended is told with its reason, and the exit status is 1. A volume of Nova waits\nuntil Nova starts its instance: it may be on another host by now.\n\nExamples:\n  shiftvol recover --dry-run\n  shiftvol recover --json | jq -r \'.attachments[] | select(.did == "left") | .error.message\'',
     )
     .action(async (_options, command) => {
       const options: Options = command.optsWithGlobals();
@@ -30,7 +30,7 @@ export const define: DefineCommand = program => {
 
 function recoveredText({ attachments, tasks, leftovers, dryRun }: Answer): string {
   const lines = attachments.flatMap(a => [
-    `${dryRun && a.did !== 'left' ? 'would be ' : ''}${a.did}  ${a.instance}:${a.target} (was ${a.was})${a.error ? `: ${a.error.message}` : ''}`,
+    `${dryRun && a.did !== 'left' && a.did !== 'waits' ? 'would be ' : ''}${a.did}  ${a.instance}:${a.target} (was ${a.was})${a.error ? `: ${a.error.message}` : ''}`,
     ...(a.steps === undefined || a.steps.length === 0 ? [] : [planTable(a.steps)]),
   ]);
   for (const { did, task, instance, attachment, error } of tasks)

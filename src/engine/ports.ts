@@ -149,6 +149,8 @@ export type ImageRef = { readonly kind: 'file' | 'device'; readonly path: string
 
 /** Brings volumes that a storage service exports to this host. Every method may be called again at any time, also after a crash in the last call. */
 export interface Connections {
+  /** Whether this host itself asked the service for it. Else somebody else decides where the volume is, and may have decided anew meanwhile. */
+  isOwn(connection: Connection): boolean;
   /**
    * Brings the volume to this host; there already is success. Returns what is to be mounted, verified to be this volume.
    * `asItIs`: nothing is made on it, also where it is blank.

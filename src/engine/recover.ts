@@ -10,13 +10,16 @@ import { resolve } from './resolve.ts';
 import type { Steps } from './steps.ts';
 import type { TaskRecovery, Tasks } from './tasks.ts';
 
-/** `finished`: rolled forward; `undone`: rolled back; `mounted again`: after a reboot; `left`: something stands in the way. */
+/**
+ * `finished`: rolled forward; `undone`: rolled back; `mounted again`: after a reboot; `waits`: after a reboot, for whoever had it attached to
+ * ask for it again; `left`: something stands in the way.
+ */
 export type Recovery = {
   readonly attachment: AttachmentId;
   readonly instance: InstanceKey;
   readonly target: string;
   readonly was: Attachment['status']['state'];
-  readonly did: 'finished' | 'undone' | 'mounted again' | 'left';
+  readonly did: 'finished' | 'undone' | 'mounted again' | 'waits' | 'left';
   readonly error?: ErrorReport;
 };
 
@@ -92,12 +95,18 @@ async function intention(deps: EngineDeps, { plan, status }: Attachment, signal:
     case 'detaching':
       return 'finished';
     case 'attached':
-      return (await deps.mounter.inspect(plan.mountPath)) ? undefined : 'mounted again';
+      if (await deps.mounter.inspect(plan.mountPath)) return undefined;
+      return isDecidedElsewhere(deps, plan) ? 'waits' : 'mounted again';
     case 'attaching':
       return (await isComplete(deps, plan, signal)) ? 'finished' : 'undone';
     default:
       return status satisfies never;
   }
+}
+
+/** While this host was down its instance may have been evacuated: mounted on two hosts at once the file system would be destroyed. */
+function isDecidedElsewhere({ connections }: EngineDeps, { source }: Plan): boolean {
+  return source.kind === 'connection' && !connections.isOwn(source.connection);
 }
 
 /** Ends one attachment's unfinished saga. @throws what stands in the way; the journal stays as it is then */
@@ -111,7 +120,8 @@ export async function recoverOne(
   const did = await intention(deps, attachment, signal);
   switch (did) {
     case undefined:
-      return undefined;
+    case 'waits':
+      return did;
     case 'undone':
       await undoAll(deps, steps, attachment, releasedWith(deps.journal, plan));
       return did;

@@ -22,6 +22,7 @@ function stepsOf({ did }: Recovery, attachment: Attachment | undefined): readonl
   const removal = (snapshot: boolean) => removalSteps(plan, { mounted: true, lazy: false, snapshot });
   switch (did) {
     case 'left':
+    case 'waits':
       return [];
     case 'finished':
       if (status.state !== 'detaching') return [{ step: 'settle', call: 'journal', object: plan.id }];

@@ -2,9 +2,10 @@
 import type { Connection } from '../engine/model.ts';
 import type { Connections, ImageRef } from '../engine/ports.ts';
 import type { Secrets } from '../engine/secrets.ts';
-import { asError, explain } from '../errors.ts';
+import { asError, explain, ShiftvolError } from '../errors.ts';
 import type { Log } from '../log/log.ts';
 import type { Cinder, ConnectionInfo } from './cinder.ts';
+import { OpenstackError } from './openstack-error.ts';
 
 /** Fact of a connection: the id of our attachment. Those that Nova made have none, and are ended by Nova. */
 const OWN = 'cinderAttachment';
@@ -31,6 +32,7 @@ export type OwnConnectionsDeps = {
 export function ownConnections({ connections, cinder, read, log }: OwnConnectionsDeps): Connections {
   return {
     ...connections,
+    isOwn: connection => ownAttachment(connection) !== undefined,
     find: (connection, signal) => connections.find(connection, signal),
     extend: (connection, signal) => connections.extend(connection, signal),
 
@@ -68,9 +70,23 @@ export function ownConnections({ connections, cinder, read, log }: OwnConnection
       return connectionInfo && (await read(connectionInfo)).secrets;
     } catch (error) {
       signal.throwIfAborted();
+      if (error instanceof OpenstackError && error.status === 404) throw takenAway(id, error);
       if (asError(error).code === 'SV_INTERNAL') throw error;
       log?.warn(`Cinder does not tell how attachment ${id} is reached; trying without: ${explain(error)}`);
       return undefined;
     }
   }
+}
+
+/** Mounted all the same it would be on two hosts at once. */
+function takenAway(id: string, cause: OpenstackError): ShiftvolError {
+  return new ShiftvolError(
+    'SV_OPENSTACK_NOT_FOUND',
+    `Cannot connect the volume again: Cinder has no attachment ${id} any more`,
+    {
+      field: 'volume',
+      remedy: 'somebody deleted it, and the volume may be elsewhere by now: detach it here',
+      cause,
+    },
+  );
 }

@@ -57,6 +57,7 @@ export function makeConnections(options: ConnectionsOptions): Connections {
   };
 
   return {
+    isOwn: () => false,
     find,
     connect: (connection, { secrets = new Secrets(), asItIs = false, signal }) =>
       queue.run(connection.name, async () => {

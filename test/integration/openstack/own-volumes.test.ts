@@ -252,6 +252,7 @@ test('where nothing was begun recover asks nobody', async () => {
 
 function inner(did: string[]): Connections {
   return {
+    isOwn: () => false,
     connect: async (_, { secrets }) => {
       did.push(`connect ${secrets === undefined ? 'without' : 'with'} secrets`);
       return { kind: 'file', path: '/x' };
@@ -299,6 +300,22 @@ test('after a reboot secrets are asked for again, and where Cinder is away it is
 
   assert.deepEqual(did, ['connect with secrets', 'connect without secrets']);
   assert.ok(rig.client.lines.some(line => line.startsWith('Cinder does not tell how')));
+});
+
+test('after a reboot a volume whose attachment Cinder has no more is not connected: it may be elsewhere', async () => {
+  await using rig = await makeRig(({ path }) => (path.includes('/attachments/') ? { status: 404 } : undefined));
+  const did: string[] = [];
+  const wrapped = ownConnections({
+    connections: inner(did),
+    cinder: async () => new Cinder(rig.client.session),
+    read: async () => ({ secrets: new Secrets() }),
+  });
+  const own = asOwn(connection, attachmentId ?? '');
+
+  assert.deepEqual([wrapped.isOwn(own), wrapped.isOwn(connection)], [true, false]);
+  await failure(wrapped.connect(own, {}), 'SV_OPENSTACK_NOT_FOUND');
+
+  assert.deepEqual(did, []);
 });
 
 test('a key comes from Barbican as it is; one that is not there is none', async () => {

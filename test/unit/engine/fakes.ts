@@ -46,6 +46,8 @@ export class FakeHost {
   readonly snapshots = new Set<string>();
   /** Names of the volumes that are connected. */
   readonly connected = new Set<string>();
+  /** Whether this host itself asked for its connections. */
+  own = true;
   /** What a connection of this name waits for. */
   readonly connecting = new Map<string, Promise<void>>();
   /** File systems that are other ones by now, by the name of their connection. */
@@ -114,6 +116,7 @@ export class FakeHost {
       path: `/here/${name}`,
     });
     return {
+      isOwn: () => this.own,
       connect: async connection => {
         await this.connecting.get(connection.name);
         this.connected.add(connection.name);

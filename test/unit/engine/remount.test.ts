@@ -110,3 +110,26 @@ test('recover does not wait for one that waits: others are mounted meanwhile', a
     ['mounted again', 'mounted again'],
   );
 });
+
+test('what Nova attached waits after a reboot until Nova asks for it: the instance may have been evacuated', async () => {
+  using rig = makeRig();
+  rig.host.own = false;
+  rig.host.addInstance('c1', 2_000_000);
+  await rig.engine.execute(attach, never);
+  rig.host.mounts.clear();
+  rig.host.connected.clear();
+
+  for (const dryRun of [true, false]) {
+    const { attachments } = await rig.engine.recover({ dryRun, signal: never });
+    assert.deepEqual(
+      attachments.map(({ did }) => did),
+      ['waits'],
+    );
+  }
+  assert.deepEqual([rig.host.mounts.size, rig.host.connected.size], [0, 0]);
+
+  await rig.engine.execute(attach, never);
+  assert.deepEqual([rig.host.mounts.size, rig.host.connected.size], [1, 1]);
+  await rig.engine.execute({ action: 'detach', instance: { ref: 'c1' }, target: '/mnt/v1', lazy: false }, never);
+  rig.host.assertClean();
+});
