@@ -16,7 +16,7 @@ export const uuid = z
   .string()
   .regex(/^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$/, 'a uuid is accepted')
   .transform(s => s.toLowerCase());
-const count = z.int().nonnegative();
+export const count = z.int().nonnegative();
 export const bool = z
   .boolean()
   .nullish()
