@@ -9,8 +9,8 @@ import type { Log } from '../log/log.ts';
 const RETRY_MS = 30_000;
 /** For a volume that could not be mounted again: each try may keep its tools for a minute. In retries. */
 const LEFT_EVERY = 10;
-/** How long the agent answers nobody for it. Storage that is away must not keep all the others waiting. */
-const FIRST_MS = 20_000;
+/** How long the agent answers nobody, and the runtime is not started, for it. Storage that is away must not keep all the others waiting for ever. */
+const FIRST_MS = 60_000;
 
 export type RecoveryOptions = { readonly retryMs?: number; readonly firstMs?: number };
 
