@@ -11,6 +11,7 @@ import { isError } from '../errors.ts';
 import type { Log } from '../log/log.ts';
 import { novaEndpoint } from '../nova/endpoint.ts';
 import type { FileSystems, HostFacts, Images, Note, Notes, VolumeLabels } from '../nova/ports.ts';
+import { requestOf } from '../nova/requests.ts';
 import { readResources } from '../nova/resources.ts';
 import { showTemplate } from '../storage/templates.ts';
 import type { Host } from './assemble.ts';
@@ -103,12 +104,14 @@ async function head(stream: Readable, bytes: number): Promise<Buffer> {
 function fileSystems({ nova }: Config, { engine }: Host): FileSystems {
   const freezing = { deadlineMs: nova.freezeTimeoutMs };
   return {
-    growRoot: async (instance, sizeBytes, signal) => {
+    growRoot: async (instance, sizeBytes, call) => {
       if ((await rootSize(engine, instance)) >= sizeBytes) return;
-      await engine.execute({ action: 'extend', instance, target: '/', sizeBytes }, signal);
+      const command = { action: 'extend', instance, target: '/', sizeBytes } as const;
+      await engine.execute({ ...command, ...requestOf(call, command) }, call.signal);
     },
-    extendVolume: async (instance, volumeId, sizeBytes, signal) => {
-      await engine.execute({ action: 'extend', instance, volumeId, sizeBytes }, signal);
+    extendVolume: async (instance, volumeId, sizeBytes, call) => {
+      const command = { action: 'extend', instance, volumeId, sizeBytes } as const;
+      await engine.execute({ ...command, ...requestOf(call, command) }, call.signal);
     },
     freeze: async (instance, signal) => {
       await engine.snapshots.freeze(instance, { ...freezing, signal });

@@ -61,7 +61,7 @@ function factsOf({ instance, volume }: Subject, { requestId, globalRequestId }: 
 /** Looked for in what has not been parsed: an error about its shape has to name its instance too. */
 function subjectOf(method: SupportedMethod, args: RpcArgs): Subject {
   const instance = textAt(args, 'instance', 'uuid');
-  const volume = textAt(args, 'connection_info', 'serial');
+  const volume = textAt(args, 'connection_info', 'serial') ?? textAt(args, 'new_connection_info', 'serial');
   const image = textAt(args, 'image_meta', 'id') ?? textAt(args, 'image_id');
   const device = textAt(args, 'mountpoint');
   return {

@@ -89,6 +89,7 @@ const BY_METHOD: Readonly<Record<string, Family>> = {
     SV_VOLUME_NOT_FOUND: volumeNotFound,
     SV_ATTACHMENT_NOT_FOUND: volumeNotFound,
   }),
+  swap_volume: family(withReason('VolumeRebaseFailed')),
   power_off: family(withReason('InstancePowerOffFailure')),
   power_on: family(withReason('InstancePowerOnFailure')),
   reboot: family(withReason('InstanceRebootFailure')),

@@ -27,7 +27,8 @@ import {
   resume,
   unfreeze,
 } from './power.ts';
-import { attachVolume, detachVolume, extendVolume, quiesce, snapshot, unquiesce } from './storage.ts';
+import { underRequest } from './requests.ts';
+import { attachVolume, detachVolume, extendVolume, quiesce, snapshot, swapVolume, unquiesce } from './storage.ts';
 import type { SupportedMethod } from './support.ts';
 import { type Args, type MethodName, parseArgs } from './wire.ts';
 
@@ -70,6 +71,7 @@ export function makeMethods(nova: Nova): Methods {
     attach_volume: changes(attachVolume),
     detach_volume: changes(detachVolume),
     extend_volume: changes(extendVolume),
+    swap_volume: changes(swapVolume),
     // The engine has it wait for what is under way; the upload, which may take long, holds up nothing.
     snapshot: looks(snapshot),
     quiesce: changes(quiesce),
@@ -93,10 +95,11 @@ export function makeMethods(nova: Nova): Methods {
   const run = async <M extends SupportedMethod>(method: M, given: unknown, call: Call): Promise<unknown> => {
     const { looks: onlyLooks, work }: Method<M> = table[method];
     const args = parseArgs(method, given);
+    const told = underRequest(nova, call);
     const key = 'instance' in args ? args.instance.uuid : undefined;
     return onlyLooks || key === undefined
-      ? await work(nova, args, call)
-      : await queue.run(key, () => work(nova, args, call));
+      ? await work(told, args, call)
+      : await queue.run(key, () => work(told, args, call));
   };
   return { call: run };
 }

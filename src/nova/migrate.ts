@@ -107,9 +107,9 @@ async function limit(nova: Nova, instance: NovaInstance, { signal }: Call): Prom
   await nova.machines.update(refOf(instance), { vcpus, memoryMb, config: runtimeConfig(flavor) }, signal);
 }
 
-async function growTo(nova: Nova, instance: NovaInstance, { signal }: Call): Promise<void> {
+async function growTo(nova: Nova, instance: NovaInstance, call: Call): Promise<void> {
   const { rootGb } = requireFlavor(instance);
-  if (rootGb > 0) await nova.fileSystems.growRoot(refOf(instance), rootGb * GIB, signal);
+  if (rootGb > 0) await nova.fileSystems.growRoot(refOf(instance), rootGb * GIB, call);
 }
 
 async function receive(nova: Nova, instance: NovaInstance, told: string, { signal }: Call): Promise<void> {

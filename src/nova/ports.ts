@@ -5,7 +5,7 @@ import type { Engine } from '../engine/engine.ts';
 import type { Connection, InstanceRef } from '../engine/model.ts';
 import type { Secrets } from '../engine/secrets.ts';
 
-export type NovaEngine = Pick<Engine, 'execute' | 'list' | 'reserveIds' | 'releaseIds'>;
+export type NovaEngine = Pick<Engine, 'execute' | 'swapVolume' | 'list' | 'reserveIds' | 'releaseIds'>;
 
 /** What becomes of volumes that Cinder exports to this host. */
 export interface Connectors {
@@ -44,9 +44,9 @@ export type RootImage = AsyncDisposable & {
 /** Sizes and stillness of what is mounted for an instance. */
 export interface FileSystems {
   /** Makes the root file system as large, while it is in use too. As large already, or larger, is success. */
-  growRoot(instance: InstanceRef, sizeBytes: number, signal: AbortSignal): Promise<void>;
+  growRoot(instance: InstanceRef, sizeBytes: number, call: Call): Promise<void>;
   /** Takes notice of a volume that became larger, and grows what is on it. @throws SV_ATTACHMENT_NOT_FOUND */
-  extendVolume(instance: InstanceRef, volumeId: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
+  extendVolume(instance: InstanceRef, volumeId: string, sizeBytes: number, call: Call): Promise<void>;
   /** Nothing is written until `thaw`, or until a deadline of the engine's own. @throws SV_BUSY: frozen already; SV_TIMEOUT */
   freeze(instance: InstanceRef, signal: AbortSignal): Promise<void>;
   thaw(instance: InstanceRef, signal: AbortSignal): Promise<void>;

@@ -33,7 +33,9 @@ export const SUPPORT = {
   attach_volume: yes('mounted in the running container, at the path that was chosen (below)'),
   detach_volume: yes('refused while a process uses it'),
   extend_volume: yes('the file system grows online; never smaller'),
-  swap_volume: no('detach one volume and attach the other'),
+  swap_volume: partly(
+    'migration and retype of a volume: copied while the instance is stopped, or frozen for as long as `volumes.copy_freeze_ms` allows and not in use in it; not encrypted ones, btrfs, the root of an instance that runs',
+  ),
   snapshot: yes('frozen for a moment, then uploaded as qcow2, without its holes'),
   quiesce: yes('every mounted file system is frozen; never for longer than the deadline'),
   unquiesce: yes(),

@@ -46,9 +46,14 @@ export async function attachAll(
  */
 export async function detach(nova: Nova, instance: NovaInstance, volumeId: string, { signal }: Call): Promise<void> {
   const ref = refOf(instance);
-  const isRoot = find(nova, instance, volumeId)?.plan.role === 'root';
-  if (isRoot) await nova.engine.execute({ action: 'destroy', instance: ref, target: '/', lazy: false }, signal);
-  else await nova.engine.execute({ action: 'detach', instance: ref, volumeId, lazy: false }, signal);
+  const found = find(nova, instance, volumeId)?.plan;
+  if (found?.role === 'root')
+    await nova.engine.execute({ action: 'destroy', instance: ref, target: '/', lazy: false }, signal);
+  else
+    await nova.engine.execute(
+      { action: 'detach', instance: ref, volumeId: found?.volumeId ?? volumeId, lazy: false },
+      signal,
+    );
 }
 
 /** Lets go of every volume that this host has for the instance, also the root if that is one. None is success. */
@@ -103,6 +108,12 @@ export function requireRootHere(nova: Nova, instance: NovaInstance): Attachment 
   );
 }
 
+/** Its id on this host. One that Cinder has moved is another one here, and goes on being called what it was. */
+export function volumeHere(nova: Nova, instance: NovaInstance, volumeId: string): string {
+  return find(nova, instance, volumeId)?.plan.volumeId ?? volumeId;
+}
+
 function find(nova: Nova, instance: NovaInstance, volumeId: string): Attachment | undefined {
-  return attachments(nova, instance).find(({ plan }) => plan.volumeId === volumeId);
+  const all = attachments(nova, instance);
+  return all.find(({ plan }) => plan.volumeId === volumeId) ?? all.find(({ plan }) => plan.formerVolumeId === volumeId);
 }

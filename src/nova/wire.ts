@@ -63,6 +63,13 @@ const SCHEMAS = {
     encryption: z.looseObject({}).nullish(),
   }),
   detach_volume: z.object({ ...about, connection_info: connectionInfo, mountpoint: optional(text) }),
+  swap_volume: z.object({
+    ...about,
+    old_connection_info: connectionInfo,
+    new_connection_info: connectionInfo,
+    mountpoint: optional(text),
+    resize_to: z.int().nonnegative().nullish(),
+  }),
   extend_volume: z.object({ ...about, connection_info: connectionInfo, requested_size: z.int().positive() }),
   snapshot: z.object({ ...about, image_id: uuid }),
   quiesce: z.object(about),

@@ -6,6 +6,7 @@ import type { Diagnostics, Machine, MachineSpec, Machines, PowerState } from '..
 import type { Attachment, Command, InstanceKey, Outcome, Plan, Source } from '../../../src/engine/model.ts';
 import { attachmentId } from '../../../src/engine/plan.ts';
 import { Secrets } from '../../../src/engine/secrets.ts';
+import type { SwapRequest } from '../../../src/engine/swap.ts';
 import { ShiftvolError } from '../../../src/errors.ts';
 import { bothKinds } from '../../../src/idmap/compose.ts';
 import { novaEndpoint } from '../../../src/nova/endpoint.ts';
@@ -121,6 +122,8 @@ export const spawnArgs = (more: object = {}): RpcArgs => ({
 export class FakeNova {
   /** What was done, in order: `create`, `spawn template …`, `attach /mnt/…`, `start`, ... */
   readonly done: string[] = [];
+  /** Ids that the engine was asked under. */
+  readonly requests: string[] = [];
   /** What begins with a key fails with its error, as often as it is done. */
   readonly failing = new Map<string, ShiftvolError>();
   readonly machines = new Map<string, { spec: MachineSpec; state: PowerState; vcpus: number; memoryMb: number }>();
@@ -200,6 +203,7 @@ export class FakeNova {
       engine: {
         list: key => [...this.attachments.values()].filter(a => key === undefined || a.plan.instance === key),
         execute: async command => this.#execute(command),
+        swapVolume: async request => this.#swap(request),
         reserveIds: async ({ ref }) => {
           this.#requireAlive();
           this.ranges.add(ref);
@@ -297,7 +301,21 @@ export class FakeNova {
     };
   }
 
+  #swap({ instance: { ref }, volumeId, connection, grows }: SwapRequest): Attachment {
+    const [key, found] = [...this.attachments].find(([, { plan }]) => plan.volumeId === volumeId) ?? [];
+    if (!found || key === undefined)
+      throw new ShiftvolError('SV_ATTACHMENT_NOT_FOUND', `Cannot find an attachment for "${volumeId}"`);
+    this.#do(`swap ${volumeId} ${connection.volumeId}${grows ? ' and grow' : ''}`);
+    const source = { kind: 'connection', connection } as const;
+    const { target, readOnly } = found.plan;
+    const swapped = attached(ref, target, source, readOnly, connection.volumeId);
+    const attachment = { ...swapped, plan: { ...swapped.plan, formerVolumeId: volumeId } };
+    this.attachments.set(key, attachment);
+    return attachment;
+  }
+
   #execute(command: Command): Outcome {
+    if (command.requestId !== undefined) this.requests.push(command.requestId);
     const { ref } = command.instance;
     const outcome = (changed: boolean): Outcome => ({
       action: command.action,

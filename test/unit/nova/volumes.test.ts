@@ -7,11 +7,13 @@ import {
   devices,
   FakeNova,
   flavor,
+  GIB,
   IMAGE,
   instance,
   OTHER_VOLUME,
   raises,
   spawnArgs,
+  UUID,
   VOLUME,
 } from './fakes.ts';
 
@@ -201,4 +203,43 @@ test('an error of Nova’s own passes as it is, and an unknown one has the class
   assert.equal(once.className, 'InstancePowerOffFailure');
   assert.equal(toRemote(once, { method: 'spawn' }), once);
   assert.equal(toRemote(new Error('boom'), { method: 'pause' }).className, 'NovaException');
+});
+
+test('another volume takes the place of one, and is found by both of their ids: which one Nova goes on with, it does not say', async () => {
+  const fake = await booted();
+  await fake.call('attach_volume', attachArgs());
+  fake.done.length = 0;
+  const swapArgs = {
+    old_connection_info: connectionInfo(),
+    new_connection_info: connectionInfo(OTHER_VOLUME),
+    instance: instance(),
+    mountpoint: '/dev/sdb',
+  };
+
+  await fake.call('swap_volume', { ...swapArgs, resize_to: 2 });
+  await fake.call('extend_volume', { ...attachArgs(), requested_size: GIB });
+  await fake.call('attach_volume', attachArgs());
+  await fake.call('detach_volume', attachArgs());
+
+  assert.deepEqual(fake.done, [
+    `swap ${VOLUME} ${OTHER_VOLUME} and grow`,
+    `extend ${OTHER_VOLUME} ${GIB}`,
+    `detach /mnt/${VOLUME}`,
+  ]);
+  const lost = await raises(fake.call('swap_volume', { ...swapArgs, resize_to: 0 }));
+  assert.equal(lost.className, 'VolumeRebaseFailed');
+});
+
+test('every command of a call is told under its request, and is another one for the engine each time', async () => {
+  const fake = await booted();
+  await fake.call('attach_volume', attachArgs());
+  await fake.call('detach_volume', attachArgs());
+  await fake.call('attach_volume', attachArgs());
+
+  const volume = fake.requests.filter(id => id.includes(VOLUME));
+  assert.equal(new Set(fake.requests).size, fake.requests.length);
+  assert.deepEqual(
+    volume.map(id => id.replace(/#\d+$/, '')),
+    ['attach', 'detach', 'attach'].map(action => `${action}/${UUID}/${VOLUME}/req-1`),
+  );
 });
