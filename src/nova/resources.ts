@@ -1,6 +1,6 @@
 /** What this host has, by /proc, its cgroup and the pool's file system. */
 import { readFile, statfs } from 'node:fs/promises';
-import { isNodeErrno } from '../kernel/errno.ts';
+import { readIfThere } from '../kernel/read-if-there.ts';
 import type { Resources } from './ports.ts';
 
 export type ResourceRoots = { readonly proc: string; readonly cgroup: string; readonly poolDir: string };
@@ -62,13 +62,4 @@ function readCpu(cpuinfo: string): Resources['cpu'] {
     ? { sockets, cores: coresTold, threads: processors / (sockets * coresTold) }
     : { sockets: 1, cores: processors, threads: 1 };
   return { model: all('model name')[0] ?? '', vendor: all('vendor_id')[0] ?? '', ...shape };
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (isNodeErrno(error, 'ENOENT')) return undefined;
-    throw error;
-  }
 }

@@ -1,8 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { HostRanges } from '../../idmap/check.ts';
 import { parseSubid, type SubidOwner, subidOverlaps, subidRanges } from '../../idmap/subid.ts';
-import { isNodeErrno } from '../../kernel/errno.ts';
+import { readIfThere } from '../../kernel/read-if-there.ts';
 
 export type SubidPool = HostRanges & {
   /** Lines that cannot be used, and ranges that come from elsewhere and are not read. */
@@ -48,13 +47,4 @@ function foreignSource(nsswitch: string, path: string): string[] {
   return source === undefined || source === 'files'
     ? []
     : [`${path}: subordinate ids come from "${source}"; only the files are read`];
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (isNodeErrno(error, 'ENOENT')) return undefined;
-    throw error;
-  }
 }

@@ -1,9 +1,8 @@
 /** Where the key of an encrypted volume comes from, if it did not come with the request: after a reboot nothing did. */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Connection } from '../../engine/model.ts';
 import { ShiftvolError } from '../../errors.ts';
-import { isNodeErrno } from '../../kernel/errno.ts';
+import { readIfThere } from '../../kernel/read-if-there.ts';
 
 /** The passphrase of the LUKS header. Undefined: this source does not have it, and the next one is asked. */
 export type KeySource = (connection: Connection, signal?: AbortSignal) => Promise<string | undefined>;
@@ -43,13 +42,4 @@ export async function findPassphrase(
     `Cannot open the encrypted volume "${connection.name}": its key${id === undefined ? '' : ` ${id}`} is neither in volumes.keys_dir nor at the key manager`,
     { remedy: `set volumes.keys_dir and put the passphrase into a file named ${id ?? connection.volumeId} there` },
   );
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (isNodeErrno(error, 'ENOENT')) return undefined;
-    throw error;
-  }
 }

@@ -1,8 +1,9 @@
 /** What this host is to a storage service, which exports a volume to nobody else. */
 import { randomUUID } from 'node:crypto';
-import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { access, mkdir, writeFile } from 'node:fs/promises';
 import { hostname, machine, networkInterfaces } from 'node:os';
 import { isNodeErrno } from '../../kernel/errno.ts';
+import { readIfThere } from '../../kernel/read-if-there.ts';
 import { attribute, entries } from './sysfs.ts';
 
 /** The names are os-brick's, since Cinder's drivers read them. */
@@ -81,15 +82,6 @@ async function isInstalled(program: string): Promise<boolean> {
       if (!isNodeErrno(error, 'ENOENT')) throw error;
     }
   return false;
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (isNodeErrno(error, 'ENOENT', 'ENOTDIR')) return undefined;
-    throw error;
-  }
 }
 
 /** Of the interface that has the default route, else of the first one that is up. */
