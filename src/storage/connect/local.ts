@@ -41,7 +41,7 @@ async function find(connection: Connection): Promise<ImageRef | undefined> {
 }
 
 /** `/srv/volumes`: all below it. `/dev/mapper/cinder-*`: names that begin so. */
-export function isWithin(path: string, listed: string): boolean {
+function isWithin(path: string, listed: string): boolean {
   if (listed.endsWith('*')) return path.startsWith(listed.slice(0, -1)) && !path.slice(listed.length - 1).includes('/');
   return path.startsWith(`${listed}/`);
 }
