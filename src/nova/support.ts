@@ -24,7 +24,7 @@ export const SUPPORT = {
   get_info: yes(),
   list_instances: yes(),
   list_instance_uuids: yes(),
-  instance_on_disk: yes('true for what is on this host, or boots from a volume'),
+  instance_on_disk: yes('true for what is on this host'),
   get_available_resource: yes('processors and memory of the cgroup where that has less; disk: the pool'),
   get_available_nodes: yes(),
   get_host_ip_addr: yes(),
