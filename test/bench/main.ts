@@ -6,6 +6,7 @@ import { concurrencyCase } from './cases/concurrency.ts';
 import { floorCase } from './cases/floor.ts';
 import { idleCase } from './cases/idle.ts';
 import { lxdCase } from './cases/lxd.ts';
+import { migrateCase } from './cases/migrate.ts';
 import { routeCase } from './cases/route.ts';
 import { rpcCase } from './cases/rpc.ts';
 import { soakCase } from './cases/soak.ts';
@@ -24,6 +25,7 @@ const RUN = {
   idle: idleCase,
   route: routeCase,
   rpc: rpcCase,
+  migrate: migrateCase,
   soak: soakCase,
 } as const satisfies Record<CaseName, Case>;
 

@@ -1,6 +1,17 @@
 import { parseArgs } from 'node:util';
 
-export const CASES = ['floor', 'chown', 'lxd', 'bus', 'concurrency', 'idle', 'route', 'rpc', 'soak'] as const;
+export const CASES = [
+  'floor',
+  'chown',
+  'lxd',
+  'bus',
+  'concurrency',
+  'idle',
+  'route',
+  'rpc',
+  'migrate',
+  'soak',
+] as const;
 export type CaseName = (typeof CASES)[number];
 export const BENCH_FS = ['ext4', 'xfs'] as const;
 export type BenchFs = (typeof BENCH_FS)[number];

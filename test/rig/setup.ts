@@ -31,6 +31,7 @@ const PACKAGES: readonly Wanted[] = [
   { package: 'openssl', why: 'certificates for the tests of TLS', for: BEYOND_DEMO },
   { package: 'gcc', why: 'the bare system calls in C, to compare with', for: BEYOND_DEMO },
   { package: 'libc6-dev', why: 'the same', for: BEYOND_DEMO },
+  { package: 'lxd-tools', why: 'fuidshift, to compare with', for: ['bench'] },
   { package: 'qemu-system-x86', why: 'the test machine', for: ['vm'] },
   { package: 'mmdebstrap', why: 'the test machine’s image', for: ['vm'] },
   { package: 'erofs-utils', why: 'the same', for: ['vm'] },
