@@ -196,7 +196,7 @@ imagePullSecrets:
 {{- $name := index . 1 -}}
 {{- $own := deepCopy (ternary (get $root.Values.pod.resources $name) (get $root.Values $name).resources $root.Values.pod.resources.enabled) -}}
 {{- if and (eq $name "agent") (eq $root.Values.agent.access "plugin") -}}
-{{- $limits := merge (dict $root.Values.agent.deviceResource 1) ($own.limits | default dict) -}}
+{{- $limits := merge (dict $root.Values.agent.deviceResource "1") ($own.limits | default dict) -}}
 {{- $_ := set $own "limits" $limits -}}
 {{- end -}}
 {{- toYaml $own -}}
