@@ -2,6 +2,7 @@ import { isError, report } from '../errors.ts';
 import type { EngineDeps } from './deps.ts';
 import type { Attachment, AttachmentState, Plan, RemovalGoal, StepTiming } from './model.ts';
 import type { Also, Instance } from './ports.ts';
+import { resolve } from './resolve.ts';
 import { timed, UndoError, unwind } from './saga.ts';
 import type { Steps } from './steps.ts';
 
@@ -45,7 +46,7 @@ export async function takeAway(
   try {
     await unwind(plan, steps.held(plan), { lazy: options.lazy, signal: options.signal }, timings);
   } catch (error) {
-    if (error instanceof UndoError && (await handedBack(steps, attachment, options, error))) {
+    if (error instanceof UndoError && (await handedBack(deps, steps, attachment, options, error))) {
       journal.settle(plan.id, status, {});
       throw error.cause;
     }
@@ -103,13 +104,16 @@ async function leaveContainer(
 
 /** A process on the host holds our own path (nobody but root can): the container gets its device back, so that nothing has changed. */
 async function handedBack(
+  deps: EngineDeps,
   steps: Steps,
   { plan }: Attachment,
-  { instance, signal }: Removal,
+  { signal }: Removal,
   error: UndoError,
 ): Promise<boolean> {
   if (error.step !== 'mount' || !isError(error.cause, 'SV_BUSY')) return false;
   if (plan.handoff === 'none') return true;
+  // Looked for again: as it was found before, it had the device that was just removed.
+  const { instance } = await resolve(deps, plan.ref, signal);
   if (!instance) return false;
   await steps.handoff.do({ plan, instance, mounted: { path: plan.mountPath, devno: '', mountId: 0n } }, signal);
   return true;

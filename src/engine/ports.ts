@@ -168,6 +168,9 @@ export interface Connections {
   extend(connection: Connection, signal?: AbortSignal): Promise<number>;
 }
 
+/** All of it is on the disk but what makes it a file system; with `complete` that too. */
+export type Copied = { complete(): Promise<void> };
+
 /** Copies what one volume holds to another. */
 export interface VolumeCopier {
   /** Nothing is on it, as far as can be told. */
@@ -175,14 +178,14 @@ export interface VolumeCopier {
   /** What a copy has to read at least: the holes of a file cost nothing. */
   bytesToRead(image: ImageRef, sizeBytes: number): Promise<number>;
   /**
-   * Copies `sizeBytes`, while nobody writes to `from`, although it may be mounted. On the disk when it returns; until then `isBlank` is true of `to`,
-   * which has `toBytes`, so that a copy that was cut can neither be mounted nor stands in the way of the next. @throws SV_NO_SPACE
+   * Copies `sizeBytes`, while nobody writes to `from`, although it may be mounted. `isBlank` stays true of `to`, which has `toBytes`, until the copy
+   * is completed, so that one that was cut, or is not wanted, can neither be mounted nor stands in the way of the next. @throws SV_NO_SPACE
    */
   copy(
     from: ImageRef,
     to: ImageRef,
     options: { readonly sizeBytes: number; readonly toBytes: number; readonly signal?: AbortSignal },
-  ): Promise<void>;
+  ): Promise<Copied>;
 }
 
 /** What a volume service needs of the engine. */

@@ -7,7 +7,7 @@ import { isError, report, ShiftvolError } from '../errors.ts';
 import type { EngineDeps } from './deps.ts';
 import { isAttached } from './extend.ts';
 import type { Attachment, AttachmentEvent, Connection, InstanceRef, Plan, StepTiming, Task } from './model.ts';
-import type { ImageRef, Instance } from './ports.ts';
+import type { Copied, ImageRef, Instance } from './ports.ts';
 import { attachmentNotFound, internal, volumeInUse } from './refuse.ts';
 import { mountAgain } from './remount.ts';
 import type { Resolved } from './resolve.ts';
@@ -131,7 +131,9 @@ async function place(
   // From here on the old one is mounted nowhere, and the new one has all that it had. What fails now puts the old one back all the same.
   journal.begin(to, {});
   await journal.flushed();
-  const reserved = { plan: to, connected, ...(instance && { instance }) };
+  // What was known of it before had the old one's device.
+  const { instance: now } = await resolve(deps, to.ref, signal);
+  const reserved = { plan: to, connected, ...(now && { instance: now }) };
   const opened = await timed(to, 'device', timings, () => steps.device.do(reserved, signal));
   await using device = opened.device;
   if (task.was.fsUuid !== undefined && task.was.fsUuid !== device.uuid)
@@ -158,7 +160,8 @@ async function copyStopped(
   const copy = await prepareCopy(deps, from, target, signal);
   deps.journal.noteTask({ ...task, left: true }, {});
   await unwind(from, mounting(steps), { lazy: false, signal }, timings);
-  await timed(from, 'copy', timings, () => copy.run(signal));
+  const copied = await timed(from, 'copy', timings, () => copy.run(signal));
+  await copied.complete();
 }
 
 async function copyRunning(
@@ -178,8 +181,9 @@ async function copyRunning(
   await using frozen = await freezer.freeze([from.mountPath], { deadlineMs, signal });
   const over = new AbortController();
   void frozen.ended.then(() => over.abort());
+  let copied: Copied;
   try {
-    await timed(from, 'copy', timings, () => copy.run(AbortSignal.any([signal, over.signal])));
+    copied = await timed(from, 'copy', timings, () => copy.run(AbortSignal.any([signal, over.signal])));
   } catch (error) {
     if (!signal.aborted && !frozen.isFrozen) throw tooLong(from, deadlineMs, error);
     throw error;
@@ -199,6 +203,7 @@ async function copyRunning(
   // Nobody in the container has it any more; and if it moved before now, what was copied may be torn.
   await frozen.thaw();
   await unwind(from, mounting(steps), { lazy: false, signal }, timings);
+  await copied.complete();
 }
 
 /** Of what is connected, what makes it visible. */
@@ -271,7 +276,8 @@ async function handBack(deps: EngineDeps, steps: Steps, plan: Plan, signal: Abor
     throw error;
   }
   await steps.handoff.undo(plan, { lazy: false, signal });
-  await steps.handoff.do({ plan, instance, mounted }, signal);
+  const { instance: now } = await resolve(deps, plan.ref, signal);
+  if (now) await steps.handoff.do({ plan, instance: now, mounted }, signal);
 }
 
 export async function letGoOfFormer(deps: EngineDeps, { from }: SwapTask, signal: AbortSignal): Promise<void> {

@@ -40,8 +40,8 @@ export const volumeCopier: VolumeCopier = {
       from.kind === 'file'
         ? sparseChunks(source.fd, from.path, sizeBytes, signal)
         : deviceChunks(source.fd, from.path, sizeBytes, signal);
-    /** Where `isBlank` looks: written when all else is on the disk. */
-    const ends: { readonly at: number; readonly chunk: Buffer }[] = [];
+    /** Where `isBlank` looks. */
+    const ends: Placed[] = [];
     try {
       let at = 0;
       for await (const chunk of chunks) {
@@ -50,14 +50,24 @@ export const volumeCopier: VolumeCopier = {
         at += chunk.length;
       }
       await fdatasyncAsync(target.fd);
-      signal?.throwIfAborted();
-      for (const { at: place, chunk } of ends) await put(target.fd, chunk, place);
-      await fdatasyncAsync(target.fd);
     } catch (error) {
       throw told(error, to);
     }
+    return { complete: () => complete(to, ends) };
   },
 };
+
+type Placed = { readonly at: number; readonly chunk: Buffer };
+
+async function complete(to: ImageRef, ends: readonly Placed[]): Promise<void> {
+  using target = openTarget(to);
+  try {
+    for (const { at, chunk } of ends) await put(target.fd, chunk, at);
+    await fdatasyncAsync(target.fd);
+  } catch (error) {
+    throw told(error, to);
+  }
+}
 
 /** A device is read from its disk: the kernel's cache of a device knows nothing of what a file system on it wrote since. */
 function openSource({ kind, path }: ImageRef) {

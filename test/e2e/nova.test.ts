@@ -19,6 +19,7 @@ import { type Agent, makeWorld, type World } from './world.ts';
 const IMAGE = '1a6e0000-0000-4000-8000-000000000001';
 const SNAPSHOT = '1a6e0000-0000-4000-8000-000000000002';
 const VOLUME = '701a0000-0000-4000-8000-000000000001';
+const NEW_VOLUME = '701a0000-0000-4000-8000-000000000003';
 const BOOT_VOLUME = '701a0000-0000-4000-8000-000000000002';
 const EXPORT = '127.0.0.1:/export';
 const GIB = 2 ** 30;
@@ -381,6 +382,56 @@ test('all of an instance stands still between quiesce and unquiesce, and grows w
     assert.ok(Number(kib) > 100_000, kib);
   }
   await call('destroy', destroyArgs(19));
+  await assertNothingLeft();
+});
+
+test('a volume that Cinder moves: copied to a blank one, in use until then; held or not blank it stays what it was', async () => {
+  const swapArgs = (n: number) => ({
+    instance: instance(n),
+    old_connection_info: connectionInfo(VOLUME),
+    new_connection_info: connectionInfo(NEW_VOLUME),
+    mountpoint: '/dev/sdb',
+    resize_to: 0,
+  });
+  const file = join(share(), `volume-${NEW_VOLUME}`);
+  const at = `/mnt/${VOLUME}`;
+  await call('spawn', spawnArgs(21, { block_device_info: devices({ id: VOLUME }) }));
+  writeFileSync(file, 'somebody’s');
+  truncateSync(file, 80 * 2 ** 20);
+  assert.equal(await raised('swap_volume', swapArgs(21)), 'VolumeRebaseFailed');
+  assert.match(readFileSync(file, 'utf8'), /^somebody’s/);
+  truncateSync(file, 0);
+  truncateSync(file, 80 * 2 ** 20);
+  await sh(21, `cd ${at} && (sleep 100 >/dev/null 2>&1 & echo $! > /root/holder)`);
+  assert.equal(await raised('swap_volume', swapArgs(21)), 'VolumeRebaseFailed');
+  await sh(21, `echo written until now > ${at}/last; kill $(cat /root/holder)`);
+
+  // What was cut off and what failed has left nothing that is in the way.
+  await call('swap_volume', swapArgs(21));
+  await call('swap_volume', swapArgs(21));
+
+  assert.equal(
+    await sh(21, `cat ${at}/hello ${at}/last; stat -c %u ${at}/hello`),
+    'from cinder\nwritten until now\n1000',
+  );
+  await sh(21, `echo on the new one > ${at}/new; sync`);
+  const [now] = await list(world);
+  assert.equal((await list(world)).find(a => a.target === at)?.volumeId, NEW_VOLUME, `${now?.target}`);
+  execFileSync('debugfs', ['-R', 'cat /last', join(share(), `volume-${VOLUME}`)], { stdio: 'ignore' });
+  // Back again, while it stands still; under the id that Cinder goes on with after a migration.
+  await call('power_off', { instance: instance(21), timeout: 2, retry_interval: 1 });
+  truncateSync(join(share(), `volume-${VOLUME}`), 0);
+  truncateSync(join(share(), `volume-${VOLUME}`), 80 * 2 ** 20);
+  await call('swap_volume', {
+    ...swapArgs(21),
+    old_connection_info: { ...connectionInfo(NEW_VOLUME), serial: VOLUME },
+    new_connection_info: connectionInfo(VOLUME),
+  });
+  await call('power_on', { instance: instance(21), network_info: [], block_device_info: devices({ id: VOLUME }) });
+  assert.equal(await sh(21, `cat ${at}/hello ${at}/new`), 'from cinder\non the new one');
+
+  await call('detach_volume', volumeArgs(21));
+  await call('destroy', destroyArgs(21));
   await assertNothingLeft();
 });
 

@@ -223,9 +223,13 @@ export class FakeHost {
         assert.ok(mounted === undefined || this.frozen.has(mounted[0]), 'nobody writes to what is copied');
         assert.ok(![...this.mounts.values()].some(m => m.image === to.path), 'a copy is never seen half');
         await this.copying();
-        this.contents.set(to.path, this.contents.get(from.path) ?? '');
         const nameOf = ({ path }: ImageRef) => path.replace(/^\/here\//, '');
-        this.uuids.set(nameOf(to), this.uuids.get(nameOf(from)) ?? from.path);
+        return {
+          complete: async () => {
+            this.contents.set(to.path, this.contents.get(from.path) ?? '');
+            this.uuids.set(nameOf(to), this.uuids.get(nameOf(from)) ?? from.path);
+          },
+        };
       },
     };
   }

@@ -166,6 +166,7 @@ test('a volume that a process in the instance holds stays where it is, and the r
     e => isError(e, 'SV_BUSY') && e.remedy?.startsWith('stop the instance') === true,
   );
 
+  assert.equal(rig.host.contents.has('/here/new'), false, 'nothing that stands in the way of the next try');
   rig.host.busyInside.clear();
   assertHas(rig, OLD);
   await cleanUp(rig);
