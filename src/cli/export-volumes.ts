@@ -49,7 +49,8 @@ async function exportOne(view: AttachmentView, { options, out, signal }: Work): 
   const { poolDir, stateDir } = loadConfig(options);
   await ensurePool({ poolDir, stateDir }, signal);
   const place = { instance: { ref: view.id } };
-  const name = options.keep ?? `export-${process.pid}`;
+  await removeLeft(view, options);
+  const name = options.keep ?? `${OWN}${process.pid}`;
   const saved = (await callEngine(options, { command: 'snapshot.create', ...place, name })) as Saved;
   await using undo = new AsyncDisposableStack();
   const remove = async () => void (await callEngine(options, { command: 'snapshot.remove', ...place, name }));
@@ -77,6 +78,19 @@ async function exportOne(view: AttachmentView, { options, out, signal }: Work): 
   if (options.keep !== undefined) undo.move();
   const { instance, target } = view;
   return { kind: 'volume', instance, target, ...stream.sent, frozenMs: saved.frozenMs, ms: performance.now() - began };
+}
+
+const OWN = 'export-';
+
+/** What an export that was killed has left of this attachment. */
+async function removeLeft({ id }: AttachmentView, options: ExportOptions): Promise<void> {
+  const instance = { ref: id };
+  const saved = (await callEngine(options, { command: 'snapshot.list', place: { instance } })) as readonly Saved[];
+  for (const { name } of saved) {
+    const pid = /^export-(\d+)$/.exec(name)?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`))
+      await callEngine(options, { command: 'snapshot.remove', instance, name });
+  }
 }
 
 /** First let go of here, then told: a volume that two hosts mount is lost. */
