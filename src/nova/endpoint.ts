@@ -16,7 +16,11 @@ export function novaEndpoint(nova: Nova): RpcEndpoint {
     return loaded;
   };
   const names = Object.keys(SUPPORT) as DriverMethod[]; // Object.keys forgets the literal type
-  return { version: VERSION, methods: new Map(names.map(name => [name, methodOf(nova, name, load)])) };
+  return {
+    version: VERSION,
+    methods: new Map(names.map(name => [name, methodOf(nova, name, load)])),
+    quick: new Set(names.filter(isQuestion)),
+  };
 }
 
 function methodOf(nova: Nova, name: DriverMethod, load: () => Promise<Methods>): RpcMethod {
@@ -35,7 +39,7 @@ function methodOf(nova: Nova, name: DriverMethod, load: () => Promise<Methods>):
       const methods = await load();
       const answer = await methods.call(name, args, call);
       // Nova asks every minute for each instance and for the host.
-      nova.log[name.startsWith('get_') || name.startsWith('list_') ? 'debug' : 'info'](name, { ...facts, ms: ms() });
+      nova.log[isQuestion(name) ? 'debug' : 'info'](name, { ...facts, ms: ms() });
       return answer ?? null;
     } catch (error) {
       const remote = toRemote(error, subject);
@@ -43,6 +47,10 @@ function methodOf(nova: Nova, name: DriverMethod, load: () => Promise<Methods>):
       throw remote;
     }
   };
+}
+
+function isQuestion(name: string): boolean {
+  return name.startsWith('get_') || name.startsWith('list_') || name === 'instance_on_disk';
 }
 
 function isSupported(name: DriverMethod): name is SupportedMethod {

@@ -1,6 +1,6 @@
 /**
  * What is done with one request. At most once, as Python's own server: it is acknowledged before its method is called, so that one that
- * kills us is not called again. So many run at a time; what comes above that stays with the broker, unacknowledged.
+ * kills us is not called again. So many run at a time, and as many that only look; what comes above that stays with the broker, unacknowledged.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Message } from 'amqplib';
@@ -32,6 +32,9 @@ export type RpcCounters = {
   expired: number;
 };
 
+/** What only looks is small. */
+const QUICK_BYTES = 64 * 1024;
+
 /** Acknowledges a message. False where it came too late: the broker gives it out again. */
 export type Accept = () => boolean;
 type Waiting = { readonly message: Message; readonly accept: Accept; readonly since: number };
@@ -46,6 +49,8 @@ export class Calls {
   readonly #known = new Recent<true>(WINDOW);
   readonly #cut = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  /** Of those that run, how many only look. */
+  #looking = 0;
   /** Bounded by the prefetch of the channels that they came on. */
   #waiting: Waiting[] = [];
 
@@ -65,13 +70,30 @@ export class Calls {
   /** Takes a message from the broker. */
   take(message: Message, accept: Accept): void {
     this.counters.received++;
-    if (this.#running.size < this.#parallel) this.#begin(message, accept);
+    if (this.#hasRoom) this.#begin(message, accept);
+    else if (this.#looking < this.#parallel && this.#isQuick(message)) this.#begin(message, accept);
     else this.#waiting.push({ message, accept, since: performance.now() });
   }
 
   /** Resolves when one more can be begun at once. */
   async room(): Promise<void> {
-    while (this.#running.size >= this.#parallel) await Promise.race(this.#running);
+    while (!this.#hasRoom) await Promise.race(this.#running);
+  }
+
+  get #hasRoom(): boolean {
+    return this.#running.size - this.#looking < this.#parallel;
+  }
+
+  /** Read once more when it is begun: so it is asked only where there is no room. */
+  #isQuick(message: Message): boolean {
+    if (message.content.length > QUICK_BYTES) return false;
+    const decoded = decode(message, QUICK_BYTES);
+    const parsed = decoded.ok ? parseRequest(decoded.inner) : decoded;
+    return parsed.ok && this.#onlyLooks(parsed.value);
+  }
+
+  #onlyLooks({ namespace, method }: RpcRequest): boolean {
+    return this.#endpoints.some(e => e.namespace === namespace && e.quick?.has(method) === true);
   }
 
   /** Those that wait go back to the broker with the channel that they came on. */
@@ -107,15 +129,18 @@ export class Calls {
       this.#known.set(uniqueId, true);
     }
     const work = this.#carryOut(parsed.value);
+    const looks = this.#onlyLooks(parsed.value) ? 1 : 0;
+    this.#looking += looks;
     this.#running.add(work);
     work.finally(() => {
       this.#running.delete(work);
+      this.#looking -= looks;
       this.#next();
     });
   }
 
   #next(): void {
-    while (this.#running.size < this.#parallel) {
+    while (this.#hasRoom) {
       const next = this.#waiting.shift();
       if (next === undefined) return;
       const { message, accept, since } = next;

@@ -27,6 +27,8 @@ export type RpcEndpoint = {
   readonly version: string;
   /** A name that begins with "_" is never called. */
   readonly methods: ReadonlyMap<string, RpcMethod>;
+  /** Those of them that only look, in milliseconds: they do not wait for the others. Default: none. */
+  readonly quick?: ReadonlySet<string>;
 };
 
 type RemoteFacts = {

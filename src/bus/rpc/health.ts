@@ -10,8 +10,8 @@ export function healthEndpoints(service: string): readonly RpcEndpoint[] {
   ]);
   const oslo = new Map<string, RpcMethod>([['oslo_rpc_server_ping', async () => 'pong']]);
   return [
-    { namespace: 'baseapi', version: '1.1', methods: baseApi },
-    { version: '1.0', methods: oslo },
+    { namespace: 'baseapi', version: '1.1', methods: baseApi, quick: new Set(baseApi.keys()) },
+    { version: '1.0', methods: oslo, quick: new Set(oslo.keys()) },
   ];
 }
 

@@ -14,6 +14,8 @@ const RETRY_MS = 250;
 const RETRY_FOR_MS = 60_000;
 const GONE_FOR_MS = 60_000;
 const GONE_QUEUES = 200;
+/** Queues that are looked for at once: whoever names queues that are not there must not have us publish all the time. */
+const MAX_SEARCHED = 200;
 /** What may wait for a connection or for callers' queues; each reply counts for at least MIN_BYTES. */
 const MAX_HELD_BYTES = 64 * 2 ** 20;
 const MIN_BYTES = 1024;
@@ -103,6 +105,8 @@ export class Replies {
         if (outcome === 'sent') return;
         if (outcome === 'over') return this.#giveUp(to, 'there was no connection in time');
         if (this.#missing.has(to.queue)) continue; // found out by another reply at the same time
+        if (this.#missing.size >= MAX_SEARCHED)
+          return this.#giveUp(to, 'too many callers’ queues are looked for already');
         if (await this.#search(to, encoded, until)) return;
       }
     } finally {

@@ -96,3 +96,15 @@ test('what waits is bounded: above it replies are dropped, not kept', async () =
   await replies.settled(10_000);
   assert.equal(replies.counters.undeliverable, 200);
 });
+
+test('who names very many queues that are not there has few of them looked for', async () => {
+  await using to = await connection();
+  const { replies, lines } = newReplies(1000);
+  replies.use(to.replying);
+
+  for (let n = 0; n < 300; n++) replies.send({ queue: `reply_none_${n}`, messageId: 'm' }, { result: n });
+  await replies.settled(20_000);
+
+  assert.equal(replies.counters.undeliverable, 300);
+  assert.equal(lines.filter(line => /too many/.test(line)).length, 100);
+});
