@@ -41,7 +41,9 @@ export const SUPPORT = {
   unquiesce: yes(),
   get_console_output: yes(),
   get_diagnostics: yes(),
-  migrate_disk_and_power_off: partly('resize on the same host; to another host instances that boot from a volume'),
+  migrate_disk_and_power_off: partly(
+    'resize on the same host; to another host instances that boot from a volume, and others where `migration.listen` is set',
+  ),
   finish_migration: partly('see migrate_disk_and_power_off'),
   confirm_migration: yes(),
   finish_revert_migration: partly('a root file system that was grown stays as large'),
