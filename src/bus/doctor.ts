@@ -100,11 +100,7 @@ async function checkQueues(session: Session, config: Config, shown: string): Pro
     checks.push(
       dead.messageCount === 0
         ? ok('bus.dead', text)
-        : bad(
-            'bus.dead',
-            text,
-            'read the header x-shiftvol-reason (or x-first-death-reason) of each, then purge or move them',
-          ),
+        : bad('bus.dead', text, 'shiftvol deadletter list says why; then "deadletter replay" or "deadletter drop"'),
     );
   }
   return checks;

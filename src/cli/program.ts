@@ -21,6 +21,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<{ readonly define: DefineComma
   ['pool', () => import('./pool.ts')],
   ['idmap', () => import('./idmap.ts')],
   ['doctor', () => import('./doctor.ts')],
+  ['deadletter', () => import('./deadletter.ts')],
   ['completion', () => import('./completion.ts')],
   ['health', () => import('./health.ts')],
 ]);
