@@ -10,7 +10,7 @@ export type Verdict =
 
 /**
  * `wildcard`: the binding was "*". `attempts`: how often it was put aside already.
- * Not there to be detached or destroyed: somebody did it before us, or never made it. An instance or device that an attach needs may
+ * Not there to be detached, destroyed or extended: somebody took it away before us, or never made it. An instance or device that an attach needs may
  * come a little later: Cinder tells of volumes given at boot before the container exists.
  */
 export function judge(
@@ -20,8 +20,8 @@ export function judge(
 ): Verdict {
   const error = asError(thrown);
   const { action } = command;
-  const undoing = action === 'detach' || action === 'destroy';
-  if (undoing && (error.code === 'SV_ATTACHMENT_NOT_FOUND' || error.code === 'SV_INSTANCE_NOT_FOUND'))
+  const ofWhatIsThere = action === 'detach' || action === 'destroy' || action === 'extend';
+  if (ofWhatIsThere && (error.code === 'SV_ATTACHMENT_NOT_FOUND' || error.code === 'SV_INSTANCE_NOT_FOUND'))
     return { kind: 'ignore', reason: 'nothing-there' };
   if (options.wildcard && error.code === 'SV_TEMPLATE_NOT_FOUND') return { kind: 'ignore', reason: 'no-template' };
   const late = action === 'attach' && (error.code === 'SV_INSTANCE_NOT_FOUND' || error.code === 'SV_VOLUME_NOT_FOUND');

@@ -43,6 +43,7 @@ export const EVENT_SWITCHES = {
   'compute.instance.rebuild.end': true,
   'volume.attach.end': true,
   'volume.detach.start': true,
+  'volume.resize.end': true,
 } as const satisfies Readonly<Record<string, boolean>>;
 export type ActingEvent = keyof typeof EVENT_SWITCHES;
 

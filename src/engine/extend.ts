@@ -138,9 +138,9 @@ async function requireGrowth({ mounter }: EngineDeps, plan: Plan, sizeBytes: num
 
 function tooSmall(name: string, found: number, sizeBytes: number): ShiftvolError {
   return new ShiftvolError(
-    'SV_USAGE',
+    'SV_CONNECTION',
     `Cannot extend "${name}" to ${sizeBytes} bytes: the device has ${found} on this host`,
-    { field: 'sizeBytes', remedy: 'make the volume larger where it is stored, then ask again' },
+    { field: 'sizeBytes', remedy: 'make the volume larger where it is stored, have it rescanned, then ask again' },
   );
 }
 

@@ -1,14 +1,18 @@
 /**
  * Cinder's `volume.attach.end` and `volume.detach.start`: the only ones that tell of volumes given at boot, at delete, by a
- * migration. They carry connection_info with secrets: those fields are not even read.
+ * migration; and `volume.resize.end`. They carry connection_info with secrets: those fields are not even read.
  */
 import * as z from 'zod';
 import type { HostFilter, Reading } from './happening.ts';
 import { firstId, type Notification, parse } from './notification.ts';
 import { rawField, uuid } from './nova.ts';
 
+/** More bytes are no safe integer. */
+const MAX_GIB = 2 ** 22;
+
 const payload = z.object({
   volume_id: uuid,
+  size: z.optional(z.nullable(z.int().check(z.positive(), z.lte(MAX_GIB)))),
   volume_attachment: z.array(
     z.object({
       instance_uuid: z.optional(z.nullable(uuid)),
@@ -21,16 +25,19 @@ const payload = z.object({
 });
 type CinderAttachment = z.infer<typeof payload>['volume_attachment'][number];
 
-export function readCinder(kind: 'attach' | 'detach', n: Notification, hosts: HostFilter): Reading {
+export function readCinder(kind: 'attach' | 'detach' | 'resize', n: Notification, hosts: HostFilter): Reading {
   const raw = rawField(n.payload, 'volume_attachment');
   const ours = (host: unknown) => typeof host === 'string' && hosts.has(host);
   if (Array.isArray(raw) && !raw.some(a => ours(rawField(a, 'attached_host'))))
     return { kind: 'ignored', reason: 'other-host' };
   const parsed = parse(payload, n.payload, 'payload');
   if (!parsed.ok) return { kind: 'invalid', reason: parsed.reason };
-  const { volume_id: volumeId, volume_attachment: attachments } = parsed.value;
+  const { volume_id: volumeId, volume_attachment: attachments, size } = parsed.value;
+  if (kind === 'resize' && (size === null || size === undefined))
+    return { kind: 'invalid', reason: 'payload.size: expected the size in GiB' };
 
-  const meant = kind === 'attach' ? newest(attachments) : only(attachments);
+  const here = kind === 'resize' ? attachments.filter(a => ours(a.attached_host)) : attachments;
+  const meant = kind === 'attach' ? newest(here) : only(here);
   if (meant === undefined) return { kind: 'ignored', reason: 'ambiguous' };
   if (!ours(meant.attached_host)) return { kind: 'ignored', reason: 'other-host' };
   // A volume attached to the host itself, for example by Cinder's image copy.
@@ -44,6 +51,7 @@ export function readCinder(kind: 'attach' | 'detach', n: Notification, hosts: Ho
       instance: meant.instance_uuid,
       volumeId,
       ...(meant.attach_mode === 'ro' ? { readOnly: true } : {}),
+      ...(kind === 'resize' && size ? { sizeBytes: size * 2 ** 30 } : {}),
       ...(requestId === undefined ? {} : { requestId }),
     },
   };

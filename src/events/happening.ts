@@ -26,6 +26,8 @@ export type Happening = {
   /** Glance's uuid; '' for an instance that was booted from a volume. */
   readonly imageId?: string;
   readonly readOnly?: boolean;
+  /** What the volume has from now on. */
+  readonly sizeBytes?: number;
   /** Where it was before is where it is now: a rebuild that is no evacuation. */
   readonly inPlace?: boolean;
   readonly requestId?: string;

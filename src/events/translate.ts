@@ -19,7 +19,7 @@ export type Translation =
   | { readonly kind: 'invalid'; readonly reason: string };
 
 /** `leave`: the instance is not here any more. `rebuild`: its root is to be another one. Both are commands by what is configured. */
-type Deed = Exclude<Action, 'extend'> | 'leave' | 'rebuild';
+type Deed = Action | 'leave' | 'rebuild';
 type Rule = {
   readonly action: Deed;
   readonly read: (n: Notification, hosts: HostFilter) => Reading;
@@ -63,6 +63,7 @@ const RULES: ReadonlyMap<string, ActingRule> = new Map(
     'compute.instance.rebuild.end': oldNova('leave', 'evacuated'),
     'volume.attach.end': { action: 'attach', read: (n, hosts) => readCinder('attach', n, hosts) },
     'volume.detach.start': { action: 'detach', read: (n, hosts) => readCinder('detach', n, hosts) },
+    'volume.resize.end': { action: 'extend', read: (n, hosts) => readCinder('resize', n, hosts) },
   } satisfies Record<ActingEvent, Rule>).map(([event, rule]) => [event, { ...rule, event: event as ActingEvent }]),
 );
 
@@ -126,13 +127,15 @@ function bind(deed: Deed, event: ActingEvent, happening: Happening, bindings: Bi
       return command({ action, ...asked, ...volume(happening), lazy: false });
     case 'destroy':
       return command({ action, ...asked, lazy: false });
+    case 'extend':
+      return command({ action, ...asked, ...volume(happening), ...size(happening) });
     default:
       return action satisfies never;
   }
 }
 
 /** What nobody copied may be the only one there is: a root goes only where the operator says that it may. */
-function actionOf(deed: Deed, bindings: BindingsConfig): Exclude<Action, 'extend'> {
+function actionOf(deed: Deed, bindings: BindingsConfig): Action {
   if (deed === 'rebuild') return 'spawn';
   if (deed !== 'leave') return deed;
   return bindings.rootsLeftBehind === 'destroy' ? 'destroy' : 'detach';
@@ -160,6 +163,7 @@ function sourceOf(binding: VolumeBindingConfig, values: Readonly<Record<string, 
 }
 
 const volume = ({ volumeId }: Happening) => (volumeId === undefined ? {} : { volumeId });
+const size = ({ sizeBytes }: Happening) => (sizeBytes === undefined ? {} : { sizeBytes });
 
 /**
  * One request is one action for one instance and volume: Nova tells it in two forms and Cinder in a third, and one Nova request

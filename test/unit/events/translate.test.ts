@@ -69,6 +69,7 @@ const expected: Readonly<Record<string, string>> = {
   'cinder/volume-detach-start.json': 'detach 68183120 83322272',
   'cinder/volume-detach-end.json': 'other-event',
   'cinder/volume-create-end.json': 'other-event',
+  'cinder/volume-resize-end.json': 'other-host',
   'cinder/snapshot-create-end.json': 'other-event',
 };
 
@@ -235,6 +236,29 @@ test('an attach mode "ro" of Cinder makes the attach read-only', () => {
   const translation = translator(bindings(), 'node1')(asSent(sample));
 
   assert.ok(translation.kind === 'command' && translation.command.action === 'attach' && translation.command.readOnly);
+});
+
+test('a volume of ours that Cinder has made larger is extended to its size, told under the request that asked for it', () => {
+  const sample = read('cinder/volume-resize-end.json');
+  const [attachment] = read('cinder/volume-attach-end.json').payload.volume_attachment;
+  const translate = translator(bindings({ hosts: [attachment.attached_host] }), '');
+  const resized = (more: object, ...others: object[]) =>
+    translate(
+      asSent({ ...sample, payload: { ...sample.payload, volume_attachment: [attachment, ...others], ...more } }),
+    );
+
+  const translation = resized({}, { ...attachment, attached_host: 'another' });
+
+  const { volume_id: volumeId } = sample.payload;
+  assert.deepEqual(translation.kind === 'command' && translation.command, {
+    action: 'extend',
+    instance: { ref: attachment.instance_uuid },
+    requestId: `extend/${attachment.instance_uuid}/${volumeId}/${sample.context.request_id}`,
+    volumeId,
+    sizeBytes: 2 * 2 ** 30,
+  });
+  assert.equal(short(resized({}, attachment)), 'ambiguous');
+  for (const size of [0, -1, 1.5, '2', 1e15, null]) assert.equal(resized({ size }).kind, 'invalid', `${size}`);
 });
 
 test('what is wrong is named by field, with no value of the message', () => {
