@@ -2,7 +2,18 @@
  * Which image is which template, and which volume is which device, file or template. The only way from a message to a path: a
  * message contributes uuids that were checked, and they are put into the placeholders of a pattern that was checked here.
  */
-import { boolean, type KeyPath, Misfit, nullable, object, type Reader, size, string } from './shape.ts';
+import {
+  accepting,
+  boolean,
+  jsonSchemaOf,
+  type KeyPath,
+  Misfit,
+  nullable,
+  object,
+  type Reader,
+  size,
+  string,
+} from './shape.ts';
 
 export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const TEMPLATE_NAME = /^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$/i;
@@ -27,7 +38,7 @@ function pattern(
   fallback?: string,
 ): Reader<string> {
   const read = string({ ...(fallback === undefined ? {} : { fallback }), accepted });
-  return (value, path) => {
+  const checked: Reader<string> = (value, path) => {
     const text = read(value, path);
     const filled = fill(text, Object.fromEntries(allowed.map(name => [name, SAMPLE])));
     if (/[{}]/.test(filled))
@@ -35,6 +46,7 @@ function pattern(
     if (!fits(filled)) throw new Misfit(path, `"${text}", ${accepted} is accepted`);
     return text;
   };
+  return accepting(checked, () => jsonSchemaOf(read));
 }
 
 const isNormalPath = (text: string) =>
@@ -76,3 +88,10 @@ export const volumeBinding: Reader<VolumeBinding> = (value: unknown, path: KeyPa
     throw new Misfit([...path, 'size'], 'a size for something that exists, it is accepted with template only');
   return binding;
 };
+accepting(volumeBinding, () => ({
+  ...jsonSchemaOf(volumeFields),
+  oneOf: ['template', 'device', 'file'].map(source => ({
+    required: [source],
+    properties: { [source]: { type: 'string' } },
+  })),
+}));

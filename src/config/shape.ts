@@ -7,6 +7,19 @@
 export type KeyPath = readonly (string | number)[];
 export type Reader<T> = (value: unknown, path: KeyPath) => T;
 
+/** JSON Schema of what a reader accepts, as far as that can be said in it. */
+export type JsonSchema = { readonly [keyword: string]: unknown };
+const schemas = new WeakMap<object, () => JsonSchema>();
+
+/** Notes what a reader accepts. Asked for by `config schema` alone, so it is made then. */
+export function accepting<R extends Reader<unknown>>(read: R, schema: () => JsonSchema): R {
+  schemas.set(read, schema);
+  return read;
+}
+
+/** What a reader accepts; `{}` where nobody said. */
+export const jsonSchemaOf = (read: Reader<unknown>): JsonSchema => schemas.get(read)?.() ?? {};
+
 /** A value that does not fit. `text` is "<what is>, <what is accepted>". */
 export class Misfit extends Error {
   readonly path: KeyPath;
@@ -28,7 +41,7 @@ type ReadFields<F extends Fields> = {
 
 /** Fields by name, snake_case in the file and camelCase in the program. Absent or empty: every field at its default. */
 export function object<const F extends Fields>(fields: F): Reader<ReadFields<F>> {
-  return (value, path) => {
+  const read: Reader<ReadFields<F>> = (value, path) => {
     const given = value ?? {};
     if (!isMapping(given)) throw new Misfit(path, `${show(value)}, a mapping of keys is accepted`);
     for (const key of Object.keys(given)) {
@@ -42,6 +55,11 @@ export function object<const F extends Fields>(fields: F): Reader<ReadFields<F>>
     // fromEntries cannot know which key got which type; the mapped type says exactly what the line above does.
     return Object.fromEntries(entries) as ReadFields<F>;
   };
+  return accepting(read, () => ({
+    type: ['object', 'null'],
+    properties: Object.fromEntries(Object.entries(fields).map(([key, field]) => [key, jsonSchemaOf(field)])),
+    additionalProperties: false,
+  }));
 }
 
 /** A mapping whose keys are names that this table knows, as they are: `instance.create.start`. Absent: the table's value. */
@@ -49,7 +67,7 @@ export function switches<const K extends string>(
   defaults: Readonly<Record<K, boolean>>,
 ): Reader<ReadonlyMap<K, boolean>> {
   const names = Object.keys(defaults) as K[]; // Object.keys forgets the literal type
-  return (value, path) => {
+  const read: Reader<ReadonlyMap<K, boolean>> = (value, path) => {
     const given = value ?? {};
     if (!isMapping(given))
       throw new Misfit(path, `${show(value)}, a mapping of event names to true or false is accepted`);
@@ -63,21 +81,32 @@ export function switches<const K extends string>(
       ]),
     );
   };
+  return accepting(read, () => ({
+    type: ['object', 'null'],
+    properties: Object.fromEntries(names.map(name => [name, jsonSchemaOf(boolean(defaults[name]))])),
+    additionalProperties: false,
+  }));
 }
 
 export function list<T>(item: Reader<T>, fallback: readonly unknown[] = [], max = 10_000): Reader<readonly T[]> {
-  return (value, path) => {
+  const read: Reader<readonly T[]> = (value, path) => {
     const given = value ?? fallback;
     if (!Array.isArray(given)) throw new Misfit(path, `${show(value)}, a list is accepted`);
     if (given.length > max) throw new Misfit(path, `${given.length} entries, at most ${max} are accepted`);
     return given.map((entry, i) => item(entry, [...path, i]));
   };
+  return accepting(read, () => ({
+    type: ['array', 'null'],
+    items: jsonSchemaOf(item),
+    maxItems: max,
+    default: fallback,
+  }));
 }
 
 type Pattern = { readonly test: (text: string) => boolean };
 
 export function string(options: { fallback?: string; pattern?: Pattern; accepted?: string } = {}): Reader<string> {
-  return (value, path) => {
+  const read: Reader<string> = (value, path) => {
     const given = value ?? options.fallback;
     const accepted = options.accepted ?? 'a text that is not empty';
     if (given === undefined) throw new Misfit(path, `nothing, ${accepted} is required`);
@@ -86,43 +115,61 @@ export function string(options: { fallback?: string; pattern?: Pattern; accepted
       throw new Misfit(path, `${show(given)}, ${accepted} is accepted`);
     return given;
   };
+  return accepting(read, () => ({
+    type: options.fallback === undefined ? 'string' : ['string', 'null'],
+    minLength: 1,
+    ...(options.pattern instanceof RegExp && { pattern: options.pattern.source }),
+    ...(options.accepted !== undefined && { description: options.accepted }),
+    ...(options.fallback !== undefined && { default: options.fallback }),
+  }));
 }
 
 export function integer(options: { fallback: number; min: number; max: number }): Reader<number> {
-  return (value, path) => {
+  const read: Reader<number> = (value, path) => {
     const given = value ?? options.fallback;
     if (typeof given !== 'number' || !Number.isInteger(given) || given < options.min || given > options.max)
       throw new Misfit(path, `${show(given)}, a whole number from ${options.min} to ${options.max} is accepted`);
     return given;
   };
+  return accepting(read, () => ({
+    type: ['integer', 'null'],
+    minimum: options.min,
+    maximum: options.max,
+    default: options.fallback,
+  }));
 }
 
 export function boolean(fallback: boolean): Reader<boolean> {
-  return (value, path) => {
+  const read: Reader<boolean> = (value, path) => {
     const given = value ?? fallback;
     if (typeof given !== 'boolean') throw new Misfit(path, `${show(given)}, true or false is accepted`);
     return given;
   };
+  return accepting(read, () => ({ type: ['boolean', 'null'], default: fallback }));
 }
 
 export function oneOf<const T extends string>(values: readonly T[], fallback: T): Reader<T> {
-  return (value, path) => {
+  const read: Reader<T> = (value, path) => {
     const given = value ?? fallback;
     const found = values.find(v => v === given);
     if (found === undefined) throw new Misfit(path, `${show(given)}, one of ${values.join(', ')} is accepted`);
     return found;
   };
+  return accepting(read, () => ({ enum: [...values, null], default: fallback }));
 }
 
 /** null or absent stays null; anything else is read. */
 export function nullable<T>(read: Reader<T>): Reader<T | null> {
-  return (value, path) => (value === undefined || value === null ? null : read(value, path));
+  return accepting<Reader<T | null>>(
+    (value, path) => (value === undefined || value === null ? null : read(value, path)),
+    () => ({ anyOf: [{ type: 'null' }, jsonSchemaOf(read)], default: null }),
+  );
 }
 
 const UNITS: Readonly<Record<string, number>> = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 };
 /** Bytes: a whole number, or `10GiB`, `512 MiB`. */
 export function size(fallback?: number): Reader<number> {
-  return (value, path) => {
+  const read: Reader<number> = (value, path) => {
     const given = value ?? fallback;
     const match = /^(\d{1,15}) ?(B|KiB|MiB|GiB|TiB)$/.exec(typeof given === 'string' ? given : '');
     const bytes = match ? Number(match[1]) * (UNITS[match[2] ?? 'B'] ?? 1) : given;
@@ -130,6 +177,14 @@ export function size(fallback?: number): Reader<number> {
       throw new Misfit(path, `${show(given)}, bytes or a size like 10GiB or 512 MiB is accepted`);
     return bytes;
   };
+  return accepting(read, () => ({
+    anyOf: [
+      { type: 'integer', minimum: 1 },
+      { type: 'string', pattern: '^\\d{1,15} ?(B|KiB|MiB|GiB|TiB)$' },
+      ...(fallback === undefined ? [] : [{ type: 'null' }]),
+    ],
+    ...(fallback !== undefined && { default: fallback }),
+  }));
 }
 
 /** No control characters: for names that end up in logs. By hand, since the first regular expression with \p{} costs some milliseconds. */

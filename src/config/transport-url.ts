@@ -2,7 +2,7 @@
  * oslo.messaging's transport URL: `rabbit://user:pw@host:port[,user2:pw2@host2:port2]/vhost?ssl=true`.
  * Pure; read here so that a wrong one is told with file, line and key, and used by bus.
  */
-import { Misfit, type Reader } from './shape.ts';
+import { accepting, Misfit, type Reader } from './shape.ts';
 
 export type BrokerHost = {
   readonly host: string;
@@ -88,6 +88,11 @@ export const transportUrl: Reader<string> = (value, path) => {
   }
   return value;
 };
+accepting(transportUrl, () => ({
+  type: 'string',
+  pattern: `^(${SCHEMES.map(scheme => scheme.replace('+', '\\+')).join('|')})://`,
+  description: ACCEPTED,
+}));
 
 /** `defaultPort`: oslo.messaging takes 5672 with `ssl=true`, too. */
 function parseHost(part: string, defaultPort: number): BrokerHost {
