@@ -21,7 +21,7 @@ export const define: DefineCommand = program => {
     .option('--dry-run', 'print what would be done, and do nothing')
     .addHelpText(
       'after',
-      '\nThe instance sees the new size at once. Nothing is ever made smaller.\nA volume of Cinder is made larger there first.\n\nExamples:\n  shiftvol extend c1:/mnt/data --size 20G\n  shiftvol extend 1f0c4b7a9d2e3f56 --size 20G\n  shiftvol extend c1 --volume-id 2f3c6b0e-5f0d-4a57-a9d5-3b2f4a1c7f10',
+      '\nThe instance sees the new size at once. Nothing is ever made smaller.\nA volume of Cinder that was attached by "attach INSTANCE cinder:VOLUME:/path" is made larger there first;\none that Nova attached, with "openstack volume set --size".\n\nExamples:\n  shiftvol extend c1:/mnt/data --size 20G\n  shiftvol extend 1f0c4b7a9d2e3f56 --size 20G\n  shiftvol extend c1 --volume-id 2f3c6b0e-5f0d-4a57-a9d5-3b2f4a1c7f10',
     )
     .action(async (text: string, _options, command) => {
       const options: Options = command.optsWithGlobals();

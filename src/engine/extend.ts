@@ -112,6 +112,7 @@ async function enlarge(
   signal: AbortSignal,
 ): Promise<boolean> {
   if (source.kind !== 'connection') return await enlargeImage(deps, image, sizeBytes);
+  if (sizeBytes !== undefined) await deps.volumes?.enlarge(source.connection, sizeBytes, signal);
   const found = await deps.connections.extend(source.connection, signal);
   if (sizeBytes !== undefined && found < sizeBytes) throw tooSmall(source.connection.name, found, sizeBytes);
   const here = await deps.connections.find(source.connection, signal);

@@ -196,6 +196,8 @@ export interface VolumeService {
   /** Has the volume exported, and attached by the engine. All of it, or what is left is found by `sweep`. */
   attach(command: AttachVolumeCommand, host: VolumeHost, signal: AbortSignal): Promise<Outcome>;
   preview(command: AttachVolumeCommand, host: VolumeHost, signal: AbortSignal): Promise<Preview>;
+  /** Makes one that the service exports because we asked it to as large there; as large already is success, and others are not ours to change. */
+  enlarge(connection: Connection, sizeBytes: number, signal: AbortSignal): Promise<void>;
   /** Ends at the service what an attach began that the journal (`known`) does not have. Tells what it cannot end, or is not sure of. */
   sweep(
     known: readonly Connection[],

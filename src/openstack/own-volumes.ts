@@ -28,6 +28,7 @@ export type OwnVolumesDeps = {
 const SWEEP_MS = 30_000;
 /** To let go of an attachment although we were told to stop. */
 const LETTING_GO_MS = 60_000;
+const GIB = 2 ** 30;
 
 export class OwnVolumes implements VolumeService {
   readonly #deps: OwnVolumesDeps;
@@ -60,6 +61,15 @@ export class OwnVolumes implements VolumeService {
     const exporting = { step: 'export', call: 'POST+PUT /attachments', object: volumeId };
     const after = steps.map(s => (s.step === 'connect' ? { ...s, call: 'as Cinder says, then os-complete' } : s));
     return { ...seen, steps: [exporting, ...after] };
+  }
+
+  /** In whole GiB, as Cinder has them. @throws SV_OPENSTACK_REFUSED, SV_OPENSTACK: its driver cannot while the volume is in use */
+  async enlarge(connection: Connection, sizeBytes: number, signal: AbortSignal): Promise<void> {
+    if (ownAttachment(connection) === undefined) return;
+    const cinder = await this.#deps.cinder();
+    const wantedGib = Math.ceil(sizeBytes / GIB);
+    const { sizeGib } = await cinder.volume(connection.volumeId, signal);
+    if (sizeGib < wantedGib) await cinder.extend(connection.volumeId, wantedGib, signal);
   }
 
   /** `known`: of the journal. Ends what is ours for certain; tells of what may be. */

@@ -330,3 +330,26 @@ test('a key comes from Barbican as it is; one that is not there is none', async 
   assert.equal(await new Barbican(session).key('none', soon()), undefined);
   assert.deepEqual(await new Barbican(session).key('k1', soon()), Buffer.from('its bytes'));
 });
+
+test('a volume that this host attached for itself is made larger at Cinder first, in whole GiB and never twice; others are not touched', async () => {
+  let size = 1;
+  const asked: string[] = [];
+  const isVolume = ({ path }: Asked) => path.includes(`/volumes/${volumeId}`);
+  await using rig = await makeRig(request => {
+    if (!isVolume(request)) return undefined;
+    asked.push(request.method);
+    if (request.method === 'POST') {
+      size = 3;
+      return { status: 202, body: '' };
+    }
+    return { status: 200, body: JSON.stringify({ volume: { id: volumeId, status: 'in-use', size } }) };
+  });
+  const own = asOwn(connection, attachmentId ?? '');
+
+  await rig.volumes.enlarge(connection, 5 * 2 ** 30, soon());
+  assert.deepEqual(asked, []);
+  await rig.volumes.enlarge(own, 2 * 2 ** 30 + 1, soon());
+  assert.deepEqual(asked, ['GET', 'POST', 'GET']);
+  await rig.volumes.enlarge(own, 3 * 2 ** 30, soon());
+  assert.deepEqual(asked.slice(3), ['GET']);
+});
