@@ -1,6 +1,8 @@
-import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
-import { join } from 'node:path';
-import { isNodeErrno } from '../kernel/errno.ts';
+import { type BigIntStats, constants, existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { isErrno, isNodeErrno } from '../kernel/errno.ts';
+import { open } from '../kernel/fd.ts';
+import { loopStatus } from '../kernel/loop.ts';
 
 export type LoopInUse = {
   readonly name: string;
@@ -37,8 +39,24 @@ export function loopsOf(sysRoot: string, imagePath: string): readonly LoopInUse[
   return loops.filter(loop => {
     if (loop.backingFile === path) return true;
     const other = statSync(loop.backingFile, { bigint: true, throwIfNoEntry: false });
-    return other !== undefined && other.dev === image.dev && other.ino === image.ino;
+    if (other !== undefined && other.dev === image.dev && other.ino === image.ino) return true;
+    return basename(loop.backingFile) === basename(path) && standsFor(loop.path, image);
   });
+}
+
+/**
+ * Asks the device itself. Where the file was opened in a mount namespace that has gone since (an agent's pod), sysfs shows a path that
+ * begins at a mount which is nowhere any more: only the name at its end is right.
+ */
+export function standsFor(devicePath: string, image: Pick<BigIntStats, 'dev' | 'ino'>): boolean {
+  try {
+    using loop = open(devicePath, constants.O_RDONLY);
+    const { device, inode } = loopStatus(loop.fd);
+    return device === image.dev && inode === image.ino;
+  } catch (error) {
+    if (isErrno(error, 'ENXIO') || isNodeErrno(error, 'ENOENT', 'ENXIO', 'ENODEV')) return false; // freed meanwhile
+    throw error;
+  }
 }
 
 export function undeleted({ backingFile }: LoopInUse): string {

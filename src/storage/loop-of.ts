@@ -1,6 +1,7 @@
-import { readFileSync, realpathSync } from 'node:fs';
+import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import { statx } from '../kernel/statx.ts';
+import { standsFor } from '../mount/loops.ts';
 
 /** The loop device whose file system `path` lies on, and the file behind it. Not for btrfs, whose device numbers are its own. */
 export function loopOf(path: string): { readonly path: string; readonly backingFile: string } | undefined {
@@ -17,5 +18,7 @@ export function loopOf(path: string): { readonly path: string; readonly backingF
 
 /** Whether exactly this image is mounted at exactly this directory. */
 export function mountedHere(directory: string, image: string): boolean {
-  return loopOf(directory)?.backingFile === realpathSync(image) && statx(directory).mountRoot;
+  const loop = loopOf(directory);
+  if (loop === undefined || !statx(directory).mountRoot) return false;
+  return loop.backingFile === realpathSync(image) || standsFor(loop.path, statSync(image, { bigint: true }));
 }
