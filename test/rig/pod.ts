@@ -54,15 +54,15 @@ export class Pod implements Disposable {
   /** Runs a container to its end. */
   run(name: string, options: ContainerOptions = {}): Ended {
     const { id, bundle } = this.#bundle(name, options);
-    return this.#crun(['run', '--bundle', bundle, id]);
+    return this.#runc(['run', '--bundle', bundle, id]);
   }
 
   start(name: string, options: ContainerOptions = {}): RunningContainer {
     const { id, bundle } = this.#bundle(name, options);
-    const process = spawn('crun', [...this.#global, 'run', '--bundle', bundle, id], {
+    const process = spawn('runc', [...this.#global, 'run', '--bundle', bundle, id], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    return new RunningContainer(process, (...args) => this.#crun(args), id);
+    return new RunningContainer(process, (...args) => this.#runc(args), id);
   }
 
   [Symbol.dispose](): void {
@@ -70,11 +70,11 @@ export class Pod implements Disposable {
   }
 
   get #global(): readonly string[] {
-    return ['--root', join(this.#dir, 'state'), '--cgroup-manager=cgroupfs'];
+    return ['--root', join(this.#dir, 'state')];
   }
 
-  #crun(args: readonly string[]): Ended {
-    const { status, stdout, stderr, error } = spawnSync('crun', [...this.#global, ...args], { encoding: 'utf8' });
+  #runc(args: readonly string[]): Ended {
+    const { status, stdout, stderr, error } = spawnSync('runc', [...this.#global, ...args], { encoding: 'utf8' });
     if (error) throw error;
     return { status, stdout, stderr };
   }
@@ -110,7 +110,7 @@ export class Pod implements Disposable {
         capabilities: { bounding: capabilities, effective: held, permitted: held, inheritable: [], ambient: [] },
         noNewPrivileges: security['allowPrivilegeEscalation'] === false,
       },
-      mounts: [...SYSTEM_MOUNTS, ...this.#mounts(container)],
+      mounts: [...SYSTEM_MOUNTS, ...this.#mounts(container)].toSorted(outerFirst),
       linux: {
         cgroupsPath: `/shiftvol-test/${id}`,
         namespaces: this.#namespaces(),
@@ -151,7 +151,7 @@ export class Pod implements Disposable {
     });
   }
 
-  #mounts(container: Mapping): readonly object[] {
+  #mounts(container: Mapping): readonly OciMount[] {
     const volumes = list(this.#spec['volumes']);
     return list(container['volumeMounts']).map(mount => {
       const volume = volumes.find(v => v['name'] === mount['name']);
@@ -159,7 +159,7 @@ export class Pod implements Disposable {
       const wanted = String(mount['mountPropagation'] ?? 'None');
       const propagation = Object.entries(PROPAGATION).find(([name]) => name === wanted)?.[1] ?? 'rprivate';
       return {
-        destination: mount['mountPath'],
+        destination: String(mount['mountPath']),
         type: 'bind',
         source: this.#source(volume),
         options: ['rbind', propagation, mount['readOnly'] === true ? 'ro' : 'rw'],
@@ -185,14 +185,14 @@ export class Pod implements Disposable {
 
 export class RunningContainer {
   readonly #process: ChildProcess;
-  readonly #crun: (...args: readonly string[]) => Ended;
+  readonly #runc: (...args: readonly string[]) => Ended;
   readonly #id: string;
   readonly #ended: Promise<number | null>;
   #output = '';
 
-  constructor(process: ChildProcess, crun: (...args: readonly string[]) => Ended, id: string) {
+  constructor(process: ChildProcess, runc: (...args: readonly string[]) => Ended, id: string) {
     this.#process = process;
-    this.#crun = crun;
+    this.#runc = runc;
     this.#id = id;
     this.#ended = new Promise(resolve => process.once('close', resolve));
     for (const stream of [process.stdout, process.stderr])
@@ -212,18 +212,24 @@ export class RunningContainer {
 
   /** As the kubelet's probes do it. */
   exec(argv: readonly string[]): Ended {
-    return this.#crun('exec', this.#id, ...argv);
+    return this.#runc('exec', this.#id, ...argv);
   }
 
   /** What the end of a pod is: the signal, and the end of its mount namespace. */
   async stop(signal: 'TERM' | 'KILL' = 'TERM'): Promise<void> {
-    if (this.running) this.#crun('kill', this.#id, signal);
+    if (this.running) this.#runc('kill', this.#id, signal);
     await this.#ended;
-    this.#crun('delete', '--force', this.#id);
+    this.#runc('delete', '--force', this.#id);
   }
 }
 
-const SYSTEM_MOUNTS = [
+type OciMount = {
+  readonly destination: string;
+  readonly type: string;
+  readonly source: string;
+  readonly options: readonly string[];
+};
+const SYSTEM_MOUNTS: readonly OciMount[] = [
   { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
   {
     destination: '/dev',
@@ -232,6 +238,9 @@ const SYSTEM_MOUNTS = [
     options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'],
   },
 ];
+
+/** As containerd sorts them: what lies below another mount must not be hidden by it. */
+const outerFirst = (a: OciMount, b: OciMount) => a.destination.split('/').length - b.destination.split('/').length;
 
 const allowed = (devices: readonly string[]) => [
   { allow: false, access: 'rwm' },
