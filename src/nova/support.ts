@@ -30,7 +30,9 @@ export const SUPPORT = {
   get_host_ip_addr: yes(),
   get_host_uptime: yes(),
   get_volume_connector: yes(),
-  attach_volume: yes('mounted in the running container, at the path that was chosen (below)'),
+  attach_volume: yes(
+    'mounted in the running container, at the path that was chosen (below); of multiattach volumes for reading only',
+  ),
   detach_volume: yes('refused while a process uses it'),
   extend_volume: yes('the file system grows online; never smaller'),
   swap_volume: partly(

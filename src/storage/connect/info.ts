@@ -23,6 +23,7 @@ const common = z.object({
   volume_id: z.string().min(1).max(255).nullish(),
   access_mode: z.enum(['ro', 'rw']).nullish(),
   encrypted: z.boolean().nullish(),
+  multiattach: z.boolean().nullish(),
 });
 
 const READERS: Readonly<Record<string, (data: unknown, volumeId: string) => Read>> = {
@@ -50,6 +51,11 @@ export function readConnection(
     throw refuse(
       'driver_volume_type',
       `it is of type "${info.driver_volume_type}", ${Object.keys(READERS).join(', ')} are accepted`,
+    );
+  if (info.multiattach === true && info.access_mode !== 'ro')
+    throw refuse(
+      'multiattach',
+      'several may attach it, and a file system that is mounted on two hosts is destroyed: for reading only is accepted',
     );
   const { secrets = {}, ...read } = reader(data, volumeId);
   const encryption = readEncryption(info.encrypted === true, options.encryption);

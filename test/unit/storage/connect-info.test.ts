@@ -200,6 +200,7 @@ describe('connection_info that is not accepted', () => {
       nested('iscsi', { ...ISCSI, target_portals: ['a:1'], target_iqns: [], target_luns: [1] }),
       'target_luns',
     ],
+    ['a volume that several may write to', { ...nested('nfs', NFS), multiattach: true }, 'multiattach'],
     ['no way to tell the namespace', nested('nvmeof', { target_nqn: 'nqn.x:y', portals: [['a', 1, 'tcp']] }), 'ns_id'],
     ['a RAID of targets', nested('nvmeof', { vol_uuid: VOLUME, volume_replicas: [{}] }), 'volume_replicas'],
   ];

@@ -28,7 +28,8 @@ class ShiftvolDriver(driver.ComputeDriver):
         'supports_extend_volume': True,
         'supports_image_type_qcow2': True,
         'supports_image_type_raw': True,
-        'supports_multiattach': True,
+        # What is mounted on two hosts at once is destroyed.
+        'supports_multiattach': False,
     }
 
     def init_host(self, host):
