@@ -86,6 +86,8 @@ export type DetachCommand = Asked & {
   readonly target?: string;
   readonly volumeId?: string;
   readonly all?: boolean;
+  /** With `all`: only what was attached before, ISO 8601. What the instance got since, it got because it came back. */
+  readonly until?: string;
   readonly lazy: boolean;
 };
 /**

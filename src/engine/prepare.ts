@@ -82,7 +82,11 @@ export async function prepareSpawn(
 /** One, or with `all` every volume that is attached, the last one first. @throws SV_ATTACHMENT_NOT_FOUND; SV_USAGE: the root file system */
 export function findToDetach(deps: EngineDeps, command: DetachCommand, key: InstanceKey): readonly Attachment[] {
   if (command.all !== true) return [findOneToDetach(deps, command, key)];
-  const volumes = deps.journal.list(key).filter(a => a.plan.role === 'volume' && a.status.state !== 'detached');
+  const { until } = command;
+  const volumes = deps.journal
+    .list(key)
+    .filter(a => a.plan.role === 'volume' && a.status.state !== 'detached')
+    .filter(a => until === undefined || a.createdAt <= until);
   if (volumes.length === 0) throw attachmentNotFound(`"${command.instance.ref}"`);
   // One may be mounted below another.
   return volumes.toSorted((a, b) => b.plan.target.length - a.plan.target.length);

@@ -30,6 +30,8 @@ export type Happening = {
   readonly sizeBytes?: number;
   /** Where it was before is where it is now: a rebuild that is no evacuation. */
   readonly inPlace?: boolean;
+  /** When it was told, ISO 8601. */
+  readonly at?: string;
   readonly requestId?: string;
 };
 

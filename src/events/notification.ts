@@ -9,6 +9,7 @@ const notification = z.object({
   publisher_id: name,
   payload: z.unknown(),
   message_id: z.optional(z.nullable(z.unknown())),
+  timestamp: z.optional(z.nullable(z.unknown())),
   _unique_id: z.optional(z.nullable(z.unknown())),
   _context_request_id: z.optional(z.nullable(z.unknown())),
   _context_global_request_id: z.optional(z.nullable(z.unknown())),
@@ -44,6 +45,14 @@ export function publisher(id: string, separator: ':' | '.'): { service: string; 
 /** The first that is a usable id: request ids come from callers, so they may be anything. */
 export function firstId(...candidates: readonly unknown[]): string | undefined {
   return candidates.find((c): c is string => typeof c === 'string' && /^[\w.:@-]{1,128}$/.test(c));
+}
+
+/** When it was sent, in ISO 8601; oslo writes UTC without saying so. Undefined where it does not say. */
+export function sentAt({ timestamp }: Notification): string | undefined {
+  if (typeof timestamp !== 'string') return undefined;
+  const [, day, time] = /^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z?$/.exec(timestamp) ?? [];
+  const at = new Date(`${day}T${time}Z`);
+  return Number.isNaN(at.getTime()) ? undefined : at.toISOString();
 }
 
 /** What identifies a notification over redeliveries and topics: `message_id`; `_unique_id` is new for each topic that it is sent to. */

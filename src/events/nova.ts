@@ -1,7 +1,7 @@
 /** Nova's two forms of the same events: `instance.*` with nova_object payloads, and the older `compute.instance.*`. */
 import * as z from 'zod';
 import type { Happening, HostFilter, IgnoredReason, Reading } from './happening.ts';
-import { firstId, type Notification, type Parsed, parse, publisher } from './notification.ts';
+import { firstId, type Notification, type Parsed, parse, publisher, sentAt } from './notification.ts';
 
 /** As OpenStack writes them; upper case is taken, too. */
 export const uuid = z
@@ -67,7 +67,10 @@ export function readVersioned(kind: Kind, n: Notification, hosts: HostFilter): R
         ...about(d),
         volumeId: d.volume_id,
       }));
-    return map(parse(versioned.delete, n.payload, 'payload'), ({ 'nova_object.data': d }) => about(d));
+    return map(parse(versioned.delete, n.payload, 'payload'), ({ 'nova_object.data': d }) => ({
+      ...about(d),
+      ...atOf(n),
+    }));
   });
 }
 
@@ -100,7 +103,12 @@ export function readLegacy(kind: Kind, n: Notification, hosts: HostFilter): Read
         ...requestId(n),
       }));
     }
-    return map(parse(legacy.delete, n.payload, 'payload'), p => ({ host, instance: p.instance_id, ...requestId(n) }));
+    return map(parse(legacy.delete, n.payload, 'payload'), p => ({
+      host,
+      instance: p.instance_id,
+      ...requestId(n),
+      ...atOf(n),
+    }));
   });
 }
 
@@ -139,6 +147,11 @@ function read(place: Place, hosts: HostFilter, parsed: (host: string) => Parsed<
 function requestId(n: Notification, own?: string | null): { requestId?: string } {
   const id = firstId(n._context_request_id, own, n.message_id, n._unique_id);
   return id === undefined ? {} : { requestId: id };
+}
+
+function atOf(n: Notification): { readonly at?: string } {
+  const at = sentAt(n);
+  return at === undefined ? {} : { at };
 }
 
 const map = <A, B>(parsed: Parsed<A>, f: (value: A) => B): Parsed<B> =>

@@ -122,7 +122,7 @@ function bind(deed: Deed, event: ActingEvent, happening: Happening, bindings: Bi
       return command({ action, ...asked, volumeId, ...attached(binding, volumeId, happening) }, binding.volume === '*');
     }
     case 'detach':
-      if (deed === 'leave') return command({ action, ...asked, all: true, lazy: false });
+      if (deed === 'leave') return command({ action, ...asked, all: true, ...until(happening), lazy: false });
       // Whatever is bound now: it may have been attached under another configuration.
       return command({ action, ...asked, ...volume(happening), lazy: false });
     case 'destroy':
@@ -162,6 +162,7 @@ function sourceOf(binding: VolumeBindingConfig, values: Readonly<Record<string, 
   return { kind: 'template', template, ...(binding.size === null ? {} : { sizeBytes: binding.size }) } as const;
 }
 
+const until = ({ at }: Happening) => (at === undefined ? {} : { until: at });
 const volume = ({ volumeId }: Happening) => (volumeId === undefined ? {} : { volumeId });
 const size = ({ sizeBytes }: Happening) => (sizeBytes === undefined ? {} : { sizeBytes });
 

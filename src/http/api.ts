@@ -81,6 +81,7 @@ const command = z.discriminatedUnion('action', [
     target: path.optional(),
     volumeId: name.optional(),
     all: z.boolean().optional(),
+    until: z.iso.datetime().optional(),
     lazy: z.boolean(),
   }),
   spawn,

@@ -70,6 +70,19 @@ test('an instance that has left lets go of every volume, keeps their snapshots, 
   await assert.rejects(rig.engine.execute(leave, never), e => isError(e, 'SV_ATTACHMENT_NOT_FOUND'));
 });
 
+test('what was attached since it was told stays', async () => {
+  using rig = makeRig();
+  rig.host.addInstance('c1', 3_000_000);
+  await rig.engine.execute(attach('/mnt/data'), never);
+  const leave = { action: 'detach', instance: { ref: 'c1' }, all: true, lazy: false } as const;
+
+  const before = { ...leave, until: '2000-01-01T00:00:00.000Z' };
+  await assert.rejects(rig.engine.execute(before, never), e => isError(e, 'SV_ATTACHMENT_NOT_FOUND'));
+  await rig.engine.execute({ ...leave, until: new Date().toISOString() }, never);
+
+  assert.equal(rig.engine.list()[0]?.status.state, 'detached');
+});
+
 test('one volume that is busy does not keep what was let go of before, and asked again the rest goes', async () => {
   using rig = makeRig();
   rig.host.addInstance('c1', 3_000_000);

@@ -64,6 +64,14 @@ for (const [what, message] of left)
     assert.ok(of.kind === 'host' && of.host === 'old', 'a router gives it to that host alone');
   });
 
+test('what was attached after it was told stays: the instance is back', () => {
+  const told = sample('live_migration_post-end', 'nova-compute:old', 'old');
+  const at = (timestamp: unknown) => commandOf(translate('old', { ...told, timestamp }));
+
+  assert.deepEqual(at('2026-01-02 03:04:05.678901'), { ...LEAVE, until: '2026-01-02T03:04:05.678Z' });
+  for (const wrong of [undefined, null, 7, '', 'yesterday', '2026-99-99 00:00:00']) assert.deepEqual(at(wrong), LEAVE);
+});
+
 test('a live migration that is taken back: the host where it was to go lets go, the other one does nothing', () => {
   const event = 'instance.live_migration_rollback_dest.end';
   const message = sample('live_migration_rollback-end', 'nova-compute:new', 'old', event);
