@@ -34,7 +34,8 @@ export async function openAttachmentSource(
     const found = await callEngine(options, { command: 'snapshot.find', ...place, name: snapshot });
     return { request: fromSaved(found as Saved), ...NOTHING };
   }
-  const name = `import-${request.name}`.slice(0, 64);
+  const { importName } = await import('../storage/saved.ts');
+  const name = importName();
   if (options.dryRun === true) {
     await callEngine(options, { command: 'snapshot.create', ...place, name, dryRun: true });
     const [found] = (await callEngine(options, {

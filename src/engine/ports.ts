@@ -91,6 +91,8 @@ export interface SavedImages {
   discard(of: AttachmentId, name: string): Promise<void>;
   /** "Not there" is success. */
   remove(of: AttachmentId, name: string): Promise<void>;
+  /** Removes what was saved by a process for its own use, which it could not remove any more: it is gone. */
+  sweep(): Promise<void>;
   /** Puts a clone of the snapshot into the place of the image, in one step. The caller has made sure that no device uses the image. */
   restore(of: AttachmentId, name: string, image: string): Promise<void>;
   /**

@@ -53,7 +53,10 @@ export async function recover(
   { dryRun, signal }: { dryRun: boolean; signal: AbortSignal },
   inOrder: InOrder,
 ): Promise<Recovered> {
-  if (!dryRun) await tasks.thawAll();
+  if (!dryRun) {
+    await tasks.thawAll();
+    await deps.saved.sweep();
+  }
   // At once, as far as commands are: storage that is away keeps each waiting for as long as its own tools take.
   const checks = deps.journal
     .list()

@@ -59,6 +59,7 @@ export class Snapshots {
       const { plan } = attachment;
       const { saved } = this.#deps;
       if (saved.find(plan.id, name)) throw exists(plan.id, name);
+      await saved.sweep();
       return await this.#tasks.run(this.#task(attachment, name), async () => {
         const { frozenMs } = await this.#copy(attachment, name, deadlineMs, signal);
         await saved.keep(plan.id, name);

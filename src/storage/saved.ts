@@ -28,6 +28,7 @@ import { O_SUSPICIOUS } from '../kernel/file-lock.ts';
 import { ficloneAsync } from '../kernel/reflink.ts';
 import { sparseChunks } from './import/copy.ts';
 import { layout } from './layout.ts';
+import { isGone, ownMark } from './process-mark.ts';
 import { entries } from './reflink.ts';
 import { runTool } from './tool.ts';
 
@@ -86,6 +87,13 @@ export function savedImages({ poolDir }: { readonly poolDir: string }): SavedIma
       removeIfEmpty(at.savedDir(of));
     },
 
+    async sweep() {
+      for (const { of, name } of abandonedImports({ poolDir })) {
+        unlinkIfThere(at.savedImage(of, name));
+        removeIfEmpty(at.savedDir(of));
+      }
+    },
+
     async restore(of, name, image) {
       const from = at.savedImage(of, name);
       const beside = besideOf(image, of);
@@ -126,6 +134,27 @@ export function savedImages({ poolDir }: { readonly poolDir: string }): SavedIma
       return Readable.from(readSparse(path, signal), { objectMode: false, highWaterMark: 1 });
     },
   };
+}
+
+const IMPORT = 'import-';
+
+/** Name of the snapshot that an import by this process is made from. */
+export function importName(): string {
+  return `${IMPORT}${ownMark()}`;
+}
+
+/** Saved for imports whose process was killed. */
+export function abandonedImports({
+  poolDir,
+}: {
+  readonly poolDir: string;
+}): readonly { readonly of: AttachmentId; readonly name: string }[] {
+  const at = layout(poolDir);
+  return entries(at.saved).flatMap(id =>
+    entries(join(at.saved, id))
+      .filter(name => name.startsWith(IMPORT) && isGone(name.slice(IMPORT.length)))
+      .map(name => ({ of: id as AttachmentId, name })),
+  );
 }
 
 /** In the directory of the image itself, hidden, so that the renaming is one step. */

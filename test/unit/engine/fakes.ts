@@ -165,6 +165,7 @@ export class FakeHost {
       },
       discard: async (of, name) => void this.clones.delete(key(of, name)),
       remove: async (of, name) => void this.saved.delete(key(of, name)),
+      sweep: async () => undefined,
       restore: async (of, name, path) => {
         assert.ok(this.saved.has(key(of, name)));
         assert.ok(![...this.mounts.values()].some(m => m.image === path), 'an image is never replaced under a mount');
