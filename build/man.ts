@@ -1,6 +1,7 @@
 /**
- * Writes the manual pages and the shells' completions into dist/, from the definitions that --help is made of.
- * `node build/man.ts`; dist/man/shiftvol.1 and one page a command, dist/completion/{bash,zsh,fish}.
+ * Writes the manual pages, the shells' completions and the schema for editors into dist/, from the definitions that --help and the
+ * configuration's readers are made of. `node build/man.ts`; dist/man/shiftvol.1 and one page a command,
+ * dist/completion/{bash,zsh,fish}, dist/plugin.schema.json.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -8,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { programFor } from '../src/cli/program.ts';
+import { pluginJsonSchema } from '../src/config/json-schema.ts';
 import { PAGE_DATE, page } from './roff.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -36,6 +38,7 @@ if (import.meta.main) {
   mkdirSync(man, { recursive: true });
   mkdirSync(completion, { recursive: true });
   for (const [name, text] of await manualPages()) writeFileSync(join(man, name), text);
+  writeFileSync(join(ROOT, 'dist/plugin.schema.json'), `${JSON.stringify(pluginJsonSchema(), null, 1)}\n`);
   for (const shell of ['bash', 'zsh', 'fish'])
     writeFileSync(
       join(completion, shell),

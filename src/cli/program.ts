@@ -22,6 +22,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<{ readonly define: DefineComma
   ['idmap', () => import('./idmap.ts')],
   ['doctor', () => import('./doctor.ts')],
   ['deadletter', () => import('./deadletter.ts')],
+  ['config', () => import('./config.ts')],
   ['completion', () => import('./completion.ts')],
   ['health', () => import('./health.ts')],
 ]);

@@ -58,6 +58,7 @@ export function object<const F extends Fields>(fields: F): Reader<ReadFields<F>>
   return accepting(read, () => ({
     type: ['object', 'null'],
     properties: Object.fromEntries(Object.entries(fields).map(([key, field]) => [key, jsonSchemaOf(field)])),
+    required: Object.keys(fields).filter(key => isRequired(fields[key])),
     additionalProperties: false,
   }));
 }
@@ -199,6 +200,16 @@ export function isPrintable(text: string): boolean {
 /** `bus.exchanges[1].topics` */
 export function showPath(path: KeyPath): string {
   return path.map((p, i) => (typeof p === 'number' ? `[${p}]` : i === 0 ? p : `.${p}`)).join('');
+}
+
+function isRequired(read: Reader<unknown> | undefined): boolean {
+  try {
+    read?.(undefined, []);
+    return false;
+  } catch (error) {
+    if (error instanceof Misfit) return true;
+    throw error;
+  }
 }
 
 function isMapping(value: unknown): value is Record<string, unknown> {
