@@ -100,6 +100,7 @@ export class OwnVolumes implements VolumeService {
     const volume = await cinder.volume(command.volume, signal);
     const known = await this.#settled(volume, host, signal);
     if (known) return await host.execute(commandOf(command, volume, known), signal);
+    if (volume.multiattach && !command.readOnly) throw severalMayWrite(volume);
     const note = this.#deps.notes.begin(volume.id);
     const id = await this.#reserve(cinder, note, command.readOnly, signal);
     try {
@@ -179,6 +180,14 @@ export class OwnVolumes implements VolumeService {
 function commandOf(command: AttachVolumeCommand, { id: volumeId }: Volume, connection: Connection): AttachCommand {
   const { volume: _, idBase, ...asked } = command;
   return { ...asked, volumeId, source: { kind: 'connection', connection, ...(idBase !== undefined && { idBase }) } };
+}
+
+function severalMayWrite({ id }: Volume): ShiftvolError {
+  return new ShiftvolError(
+    'SV_CONNECTION_INFO',
+    `Cannot attach the volume ${id}: several may attach it, and a file system that is mounted on two hosts is destroyed`,
+    { field: 'volume', remedy: 'attach it for reading only (":ro"), or use a volume of a type without multiattach' },
+  );
 }
 
 function connections(attachments: readonly Attachment[]): readonly Connection[] {

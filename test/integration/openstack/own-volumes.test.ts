@@ -353,3 +353,18 @@ test('a volume that this host attached for itself is made larger at Cinder first
   await rig.volumes.enlarge(own, 3 * 2 ** 30, soon());
   assert.deepEqual(asked.slice(3), ['GET']);
 });
+
+test('a volume that several may attach is attached for reading only, and else not even reserved', async () => {
+  const several = ({ method, path }: { method: string; path: string }) => {
+    if (method !== 'GET' || !/\/volumes\//.test(path)) return undefined;
+    const name = COMMAND.volume;
+    const volume = { id: volumeId, name, status: 'in-use', size: 1, multiattach: true };
+    return { status: 200, body: JSON.stringify(path.includes('detail') ? { volumes: [volume] } : { volume }) };
+  };
+  await using rig = await makeRig(several);
+
+  await failure(rig.volumes.attach(COMMAND, host(), soon()), 'SV_CONNECTION_INFO');
+
+  assert.deepEqual([rig.did, rig.notes()], [[], []]);
+  assert.equal((await rig.volumes.attach({ ...COMMAND, readOnly: true }, host(), soon())).changed, true);
+});
