@@ -23,6 +23,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<{ readonly define: DefineComma
   ['doctor', () => import('./doctor.ts')],
   ['deadletter', () => import('./deadletter.ts')],
   ['config', () => import('./config.ts')],
+  ['support-bundle', () => import('./support-bundle.ts')],
   ['completion', () => import('./completion.ts')],
   ['health', () => import('./health.ts')],
 ]);
