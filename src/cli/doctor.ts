@@ -22,7 +22,15 @@ export const define: DefineCommand = program => {
       process.once('SIGINT', () => stop.abort()).once('SIGTERM', () => stop.abort());
       const { checkText, summaryText, topicOf } = await import('./show-checks.ts');
       const checks: Check[] = [];
-      for await (const check of examine({ config, socketPath: socketPath(config.runDir), signal: stop.signal })) {
+      const [{ LazyCloud }, { cloudLook }] = await Promise.all([import('./lazy-cloud.ts'), import('./cloud-look.ts')]);
+      using lazy = new LazyCloud(config, undefined);
+      const cloud = cloudLook(lazy);
+      for await (const check of examine({
+        config,
+        socketPath: socketPath(config.runDir),
+        cloud,
+        signal: stop.signal,
+      })) {
         stop.signal.throwIfAborted();
         if (!options.json) process.stdout.write(`${checkText(check, topicOf(checks.at(-1)) !== topicOf(check))}\n`);
         checks.push(check);

@@ -13,6 +13,7 @@ export const TOPICS = [
   'agent',
   'journal',
   'bus',
+  'openstack',
 ] as const;
 export type Topic = (typeof TOPICS)[number];
 

@@ -13,6 +13,7 @@ import { idChecks } from './ids.ts';
 import { type AgentHealth, agentHealth, journalChecks } from './journal.ts';
 import { kernelChecks } from './kernel.ts';
 import { deviceLeftovers, leftoverChecks } from './leftovers.ts';
+import { type CloudLook, cloudChecks, importLeftovers, rootPoolCheck, rpcChecks } from './nova.ts';
 import { poolChecks } from './pool.ts';
 import { runtimeChecks } from './runtime.ts';
 import { toolChecks } from './tools.ts';
@@ -21,11 +22,13 @@ export type ExamineOptions = {
   readonly config: Config;
   /** Where the agent of this run directory listens. */
   readonly socketPath: string;
+  /** Absent: nothing is asked of it. */
+  readonly cloud?: CloudLook;
   readonly signal: AbortSignal;
 };
 
 /** Tries everything anew, each time: a kernel module, a limit or a daemon may have come or gone. Leaves nothing on the host. */
-export async function* examine({ config, socketPath, signal }: ExamineOptions): AsyncGenerator<Check> {
+export async function* examine({ config, socketPath, cloud, signal }: ExamineOptions): AsyncGenerator<Check> {
   using scratch = scratchDirectory();
   yield good('host.configuration', config.file);
   yield* hostChecks(rootsDir(config.runDir));
@@ -40,6 +43,7 @@ export async function* examine({ config, socketPath, signal }: ExamineOptions): 
   });
   const runtime = await runtimeChecks(lxd, signal);
   yield* runtime;
+  if (runtime[0]?.ok === true) yield* await rootPoolCheck(config, lxd.client, signal);
   yield* await poolChecks(config);
 
   let agent: AgentHealth;
@@ -47,13 +51,16 @@ export async function* examine({ config, socketPath, signal }: ExamineOptions): 
     agent = await agentHealth(socketPath);
     return agentCheck(agent, config);
   });
+  yield* rpcChecks(config, agent);
   const journal = await journalChecks(config.stateDir, socketPath, agent, scratch.path);
   yield* journal.checks;
   if (journal.known) {
     yield* await leftoverChecks(config, journal.known);
     if (runtime[0]?.ok === true) yield await deviceLeftovers(lxd, journal.known, signal);
   }
+  yield await importLeftovers(config);
   yield* await busChecks(config, signal);
+  if (cloud) yield* await cloudChecks(config, cloud, signal);
 }
 
 /** Exit status and `ok` of the whole: true unless something that is needed is missing. */

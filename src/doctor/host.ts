@@ -1,6 +1,7 @@
 /** Who we are on this host: capabilities, namespaces, limits, and the way to the root file systems. */
 import { readFileSync, readlinkSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { hasCapability } from '../kernel/capability.ts';
 import { isNodeErrno } from '../kernel/errno.ts';
 import { bad, type Check, good, warn } from './check.ts';
 
@@ -27,7 +28,7 @@ const LOW_NAMESPACES = 1000;
 
 /** `proc`, for tests: another /proc. */
 export function hostChecks(rootsDir: string, proc = '/proc'): Check[] {
-  return [capabilities(proc), namespaces(proc), searchable(rootsDir), ...limits(proc)];
+  return [capabilities(proc), growing(proc), namespaces(proc), searchable(rootsDir), ...limits(proc)];
 }
 
 function capabilities(proc: string): Check {
@@ -47,6 +48,16 @@ function capabilities(proc: string): Check {
   if (lacking({ SYSLOG }).length > 0)
     return warn(check, 'CAP_SYSLOG is missing: the kernel’s reasons for refusing an image stay in its log', 'add it');
   return good(check, 'all that are needed');
+}
+
+function growing(proc: string): Check {
+  const check = 'host.grow-ext4';
+  if (hasCapability(proc, 'SYS_RESOURCE')) return good(check, 'an ext4 in use can be grown');
+  return warn(
+    check,
+    'CAP_SYS_RESOURCE is missing: an ext4 that an instance uses cannot be grown',
+    'add it; or stop the instance to extend what it has, or use XFS',
+  );
 }
 
 function namespaces(proc: string): Check {

@@ -23,7 +23,12 @@ export type Known = {
 };
 
 /** Undefined where no agent answers at this socket. */
-export type AgentHealth = { readonly pid: number; readonly bus: { readonly healthy: boolean } | null } | undefined;
+export type AgentHealth =
+  | {
+      readonly pid: number;
+      readonly bus: { readonly healthy: boolean; readonly rpc?: { readonly subscribed: boolean } | null } | null;
+    }
+  | undefined;
 
 export type JournalFacts = { readonly checks: readonly Check[]; readonly known: readonly Known[] | undefined };
 

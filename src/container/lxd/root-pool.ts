@@ -20,7 +20,7 @@ const POOL_PATH = `/1.0/storage-pools/${ROOT_POOL}`;
  * @throws SV_RUNTIME_UNSUPPORTED: somebody made a pool of this name with another driver
  */
 export async function ensureRootPool(client: LxdClient, signal?: AbortSignal): Promise<string> {
-  const { driver, source } = (await findPool(client, signal)) ?? (await makePool(client, signal));
+  const { driver, source } = (await findRootPool(client, signal)) ?? (await makePool(client, signal));
   if (driver === 'dir' && source.startsWith('/')) return source;
   throw new ShiftvolError(
     'SV_RUNTIME_UNSUPPORTED',
@@ -46,7 +46,7 @@ async function makePool(client: LxdClient, signal?: AbortSignal) {
   } catch (error) {
     // Another one of us was faster; or else the next look says that it is not there.
     if (!(error instanceof LxdError) || error.status === 0) throw error;
-    const there = await findPool(client, signal);
+    const there = await findRootPool(client, signal);
     if (there) return there;
     throw new LxdError(error.status, `Cannot make the storage pool "${ROOT_POOL}"`, {
       remedy: `make it yourself, with driver dir (in a cluster on every member)`,
@@ -56,7 +56,8 @@ async function makePool(client: LxdClient, signal?: AbortSignal) {
   return poolSource((await client.get(POOL_PATH, signal)).metadata);
 }
 
-async function findPool(client: LxdClient, signal?: AbortSignal) {
+/** Undefined: it was not made yet. */
+export async function findRootPool(client: LxdClient, signal?: AbortSignal) {
   try {
     return poolSource((await client.get(POOL_PATH, signal)).metadata);
   } catch (error) {
