@@ -33,6 +33,7 @@ const boots =
     ? [false, true].map(udev => ({ udev, files: files.filter(name => needsUdev(name) === udev) }))
     : [{ udev: values.udev, files: [] }];
 
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => process.exit(130));
 try {
   const unknown = files.filter(name => !all.includes(name));
   if (unknown.length > 0) throw new SetupError(`Cannot find ${unknown.join(', ')}: there are ${all.join(', ')}`);

@@ -8,6 +8,7 @@ import { runTool } from '../tool.ts';
 import { type ConnectEnv, type Connector, cannotConnect, listFact } from './connector.ts';
 import { type Chap, login, logout } from './iscsi-node.ts';
 import { flushMultipath, joinMultipath, multipathOf, resizeMultipath } from './multipath.ts';
+import { isReady } from './ready.ts';
 import {
   deviceOfLun,
   devicesOf,
@@ -22,9 +23,10 @@ import {
 } from './scsi.ts';
 import { deviceSize } from './sysfs.ts';
 import { isUnused, requireUnused } from './unused.ts';
-import { waitFor } from './wait.ts';
+import { waitFor, waitUntil } from './wait.ts';
 
 const DEVICE_MS = 30_000;
+const REMOVED_MS = 5000;
 
 type Path = { readonly address: string; readonly iqn: string; readonly lun: string };
 
@@ -52,9 +54,9 @@ export function iscsiConnector(env: ConnectEnv): Connector {
     const session = await waitFor(() => findSession(sysRoot, path), waiting);
     await dropStale(sysRoot, session, path);
     await scan(sysRoot, session, path.lun);
-    return await waitFor(() => {
+    return await waitFor(async () => {
       const device = deviceOfLun(session, path.lun);
-      return device && isRunning(device) && deviceSize(sysRoot, device.path) > 0 ? device : undefined;
+      return device && isRunning(device) && (await isReady(sysRoot, device.path)) ? device : undefined;
     }, waiting);
   };
 
@@ -101,6 +103,8 @@ export function iscsiConnector(env: ConnectEnv): Connector {
           if (mine) {
             await runTool('blockdev', ['--flushbufs', mine.path], { signal, accept: [0, 1] });
             await removeDevice(mine);
+            // A session that still shows it would be kept for it.
+            await waitUntil(() => deviceOfLun(session, path.lun) === undefined, REMOVED_MS, signal);
           }
           if (session === undefined || devicesOf(session).length === 0) await logout(path, signal);
         });

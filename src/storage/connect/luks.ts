@@ -6,6 +6,7 @@ import type { ImageRef } from '../../engine/ports.ts';
 import { startTool } from '../tool.ts';
 import { isBlank } from './blank.ts';
 import { type ConnectEnv, cannotConnect } from './connector.ts';
+import { isReady } from './ready.ts';
 import { attribute, deviceSize, entries, mapperOf } from './sysfs.ts';
 import { requireUnused } from './unused.ts';
 import { waitFor } from './wait.ts';
@@ -66,7 +67,11 @@ export class Luks {
     });
     if (status === NO_PERMISSION) throw cannotConnect(connection, 'its key does not open it');
     const what = `the mapping of volume "${connection.name}"`;
-    const device = await waitFor(() => this.find(connection), { timeoutMs: DEVICE_MS, signal, what });
+    const ready = async (): Promise<string | undefined> => {
+      const mapping = this.find(connection);
+      return mapping !== undefined && (await isReady(this.#env.sysRoot, mapping)) ? mapping : undefined;
+    };
+    const device = await waitFor(ready, { timeoutMs: DEVICE_MS, signal, what });
     return { device, fresh: await this.#isFresh(image, signal) };
   }
 

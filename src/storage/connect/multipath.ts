@@ -4,8 +4,9 @@ import type { Connection } from '../../engine/model.ts';
 import { ShiftvolError } from '../../errors.ts';
 import { runTool } from '../tool.ts';
 import { stillUsed } from './connector.ts';
+import { isReady } from './ready.ts';
 import { nameOf, type ScsiDevice } from './scsi.ts';
-import { deviceSize, mapperOf } from './sysfs.ts';
+import { mapperOf } from './sysfs.ts';
 import { waitFor, waitUntil } from './wait.ts';
 
 const MAP_MS = 30_000;
@@ -39,7 +40,7 @@ export async function joinMultipath(
       await runTool('multipathd', ['add', 'path', nameOf(device)], { signal, accept: [0, 1] });
   const what = `a multipath device of volume "${connection.name}"`;
   const map = await waitFor(() => sameMap(sysRoot, devices), { timeoutMs: MAP_MS, signal, what });
-  await waitFor(() => deviceSize(sysRoot, map.device) > 0 || undefined, { timeoutMs: MAP_MS, signal, what });
+  await waitFor(async () => (await isReady(sysRoot, map.device)) || undefined, { timeoutMs: MAP_MS, signal, what });
 }
 
 function sameMap(sysRoot: string, devices: readonly ScsiDevice[]): Multipath | undefined {

@@ -6,6 +6,7 @@ import { KeyedQueue } from '../../engine/queue.ts';
 import { explain } from '../../errors.ts';
 import { runTool } from '../tool.ts';
 import { type ConnectEnv, type Connector, cannotConnect, listFact, textFact } from './connector.ts';
+import { isReady } from './ready.ts';
 import { attribute, deviceSize, entries, writeAttribute } from './sysfs.ts';
 import { isUnused, requireUnused } from './unused.ts';
 import { waitFor, waitUntil } from './wait.ts';
@@ -70,9 +71,9 @@ export function nvmeofConnector(env: ConnectEnv): Connector {
         if (find(connection) === undefined) await askAgain(nqn);
         const what = `a namespace of volume "${connection.name}"`;
         const path = await waitFor(
-          () => {
+          async () => {
             const device = find(connection);
-            return device !== undefined && deviceSize(sysRoot, device) > 0 ? device : undefined;
+            return device !== undefined && (await isReady(sysRoot, device)) ? device : undefined;
           },
           { timeoutMs: DEVICE_MS, signal, what },
         );

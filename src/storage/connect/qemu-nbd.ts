@@ -8,6 +8,7 @@ import { isNodeErrno } from '../../kernel/errno.ts';
 import { runTool } from '../tool.ts';
 import { type ConnectEnv, cannotConnect, stillUsed } from './connector.ts';
 import { qcow2Size, requireOwnChain } from './qcow2-chain.ts';
+import { isReady } from './ready.ts';
 import { attribute, deviceSize, entries } from './sysfs.ts';
 import { isUnused, requireUnused } from './unused.ts';
 import { waitFor, waitUntil } from './wait.ts';
@@ -44,11 +45,9 @@ export class Nbd {
       const sizeBytes = await requireOwnChain(path, directory, signal);
       const device = this.find(path) ?? (await this.#start(connection, path, signal));
       const what = `a device of volume "${connection.name}"`;
-      await waitFor(() => deviceSize(this.#env.sysRoot, device) === sizeBytes || undefined, {
-        timeoutMs: READY_MS,
-        signal,
-        what,
-      });
+      const { sysRoot } = this.#env;
+      const isWhole = async () => deviceSize(sysRoot, device) === sizeBytes && (await isReady(sysRoot, device));
+      await waitFor(async () => (await isWhole()) || undefined, { timeoutMs: READY_MS, signal, what });
       return device;
     });
   }

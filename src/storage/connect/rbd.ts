@@ -11,7 +11,8 @@ import { isNodeErrno } from '../../kernel/errno.ts';
 import { runTool } from '../tool.ts';
 import { type ConnectEnv, type Connector, cannotConnect, listFact, stillUsed, textFact } from './connector.ts';
 import { argumentsOf } from './qemu-nbd.ts';
-import { attribute, deviceSize, entries, hasUdev, writeAttribute } from './sysfs.ts';
+import { isReady } from './ready.ts';
+import { attribute, entries, hasUdev, writeAttribute } from './sysfs.ts';
 import { requireUnused } from './unused.ts';
 import { waitFor, waitUntil } from './wait.ts';
 
@@ -52,9 +53,9 @@ export function rbdConnector(env: ConnectEnv): Connector {
       if (find(connection) === undefined) await map(connection, secrets, signal);
       const what = `a device of volume "${connection.name}"`;
       const { path } = await waitFor(
-        () => {
+        async () => {
           const mapped = find(connection);
-          return mapped && deviceSize(sysRoot, mapped.path) > 0 ? mapped : undefined;
+          return mapped && (await isReady(sysRoot, mapped.path)) ? mapped : undefined;
         },
         { timeoutMs: DEVICE_MS, signal, what },
       );

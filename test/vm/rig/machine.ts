@@ -140,6 +140,9 @@ type Running = AsyncDisposable & { readonly ended: Promise<void>; words(): strin
 
 function start(program: string, args: readonly string[]): Running {
   const child: ChildProcess = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  // Whoever ends us ends the machine too.
+  const end = (): void => void child.kill('SIGKILL');
+  process.once('exit', end);
   let said = '';
   const hear = (chunk: Buffer): void => {
     said = (said + chunk.toString('utf8')).slice(-10_000);
@@ -151,7 +154,10 @@ function start(program: string, args: readonly string[]): Running {
       said += error.message;
       resolve();
     });
-    child.once('close', () => resolve());
+    child.once('close', () => {
+      process.off('exit', end);
+      resolve();
+    });
   });
   return {
     ended,
