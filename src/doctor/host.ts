@@ -16,8 +16,15 @@ const NEEDED = {
   SYS_ADMIN: 21,
   SETFCAP: 31,
 } as const;
-/** Without it the kernel's reason for refusing an image cannot be told. */
-const SYSLOG = 34;
+/** What the agent can do without, and what is missed then. SYSLOG is told with its own remedy. */
+const WANTED = {
+  CHOWN: { bit: 0, without: 'directories and archives cannot be imported with their owners' },
+  FOWNER: { bit: 3, without: 'directories and archives cannot be imported with their modes' },
+  FSETID: { bit: 4, without: 'what is imported loses its setgid bits' },
+  LINUX_IMMUTABLE: { bit: 9, without: 'templates are not protected against being written to' },
+  SYS_RESOURCE: { bit: 24, without: 'an ext4 cannot be grown while it is mounted' },
+  SYSLOG: { bit: 34, without: 'the kernel’s reasons for refusing an image stay in its log' },
+} as const;
 /** The initial namespaces have these inode numbers (include/linux/proc_ns.h). */
 const INITIAL_USER = 'user:[4026531837]';
 const INITIAL_PID = 'pid:[4026531836]';
@@ -45,8 +52,9 @@ function capabilities(proc: string): Check {
       `missing: ${missing.join(' ')}`,
       'run shiftvol as root, in a container with these capabilities added (or privileged)',
     );
-  if (lacking({ SYSLOG }).length > 0)
-    return warn(check, 'CAP_SYSLOG is missing: the kernel’s reasons for refusing an image stay in its log', 'add it');
+  const missed = Object.entries(WANTED).filter(([, { bit }]) => ((has >> BigInt(bit)) & 1n) === 0n);
+  if (missed.length > 0)
+    return warn(check, missed.map(([name, { without }]) => `CAP_${name} is missing: ${without}`).join('; '), 'add it');
   return good(check, 'all that are needed');
 }
 
