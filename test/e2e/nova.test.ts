@@ -435,6 +435,40 @@ test('a volume that Cinder moves: copied to a blank one, in use until then; held
   await assertNothingLeft();
 });
 
+test('an agent that is killed in a swap leaves the old volume or the new one, with all that it held, and the other let go', async () => {
+  const file = join(share(), `volume-${NEW_VOLUME}`);
+  const at = `/mnt/${VOLUME}`;
+  const args = {
+    instance: instance(22),
+    old_connection_info: connectionInfo(VOLUME),
+    new_connection_info: connectionInfo(NEW_VOLUME),
+    mountpoint: '/dev/sdb',
+    resize_to: 0,
+  };
+  await call('spawn', spawnArgs(22, { block_device_info: devices({ id: VOLUME }) }));
+  let volumeId: string | undefined = VOLUME;
+  for (const ms of [150, 400, 700, 900, 1100]) {
+    if (volumeId !== VOLUME) break;
+    writeFileSync(file, '');
+    truncateSync(file, 80 * 2 ** 20);
+    await sh(22, `echo ${ms} > ${at}/last; sync`);
+    const cut = client.ask({ method: 'swap_volume', args, server: 'node1', version: '1.0', timeout: 2 });
+    await sleep(ms);
+    await agent.kill('SIGKILL');
+    agent = await serve();
+    await cut;
+
+    volumeId = (await list(world)).find(a => a.target === at)?.volumeId;
+    assert.ok(volumeId === VOLUME || volumeId === NEW_VOLUME, volumeId);
+    assert.equal(
+      await sh(22, `cat ${at}/hello ${at}/last; echo ${ms} moves > ${at}/moves; cat ${at}/moves`),
+      `from cinder\n${ms}\n${ms} moves`,
+    );
+  }
+  await call('destroy', destroyArgs(22));
+  await assertNothingLeft();
+});
+
 test('a boot that fails leaves nothing, and the reason has no secret and no path of ours in a stack', async () => {
   const info = {
     ...connectionInfo(VOLUME),
