@@ -1,16 +1,23 @@
 import type { Check } from '../doctor/check.ts';
 import type { DefineCommand, GlobalOptions } from './command.ts';
 
+type Options = GlobalOptions & { readonly fix?: boolean; readonly yes?: boolean };
+
 export const define: DefineCommand = program => {
   program
     .command('doctor')
     .summary('say what this host has, what it lacks, and what to do about each')
+    .option(
+      '--fix',
+      'afterwards set up what can be: directories, ids, the loop module, a pool; each is said, and asked for',
+    )
+    .option('-y, --yes', 'with --fix: do not ask')
     .addHelpText(
       'after',
       '\nEvery feature is tried, and nothing is left behind. Exit status: 0 all that is needed is there, 5 something is missing.\nExample:\n  shiftvol doctor --json | jq -r \'.checks[] | select(.ok != true) | "\\(.check): \\(.remedy)"\'',
     )
     .action(async (_options, command) => {
-      const options: GlobalOptions = command.optsWithGlobals();
+      const options: Options = command.optsWithGlobals();
       const [{ loadConfig }, { socketPath }, { examine, isFit }, { EXIT }] = await Promise.all([
         import('../config/load.ts'),
         import('./engine-client.ts'),
@@ -36,7 +43,15 @@ export const define: DefineCommand = program => {
         checks.push(check);
       }
       const ok = isFit(checks);
-      process.stdout.write(options.json ? `${JSON.stringify({ ok, checks })}\n` : `\n${summaryText(checks)}\n`);
+      if (!options.json) process.stdout.write(`\n${summaryText(checks)}\n`);
+      const fixes =
+        options.fix === true
+          ? await (await import('./doctor-fix.ts')).fix(checks, config, {
+              yes: options.yes ?? false,
+              signal: stop.signal,
+            })
+          : undefined;
+      if (options.json) process.stdout.write(`${JSON.stringify({ ok, checks, ...(fixes && { fixes }) })}\n`);
       if (!ok) process.exitCode = EXIT.host;
     });
 };

@@ -33,7 +33,7 @@ const shared = (ours: SubidPool['uid'], root: SubidPool['uid']) => (root.length 
 const append = (line: string, etc: string) => `echo ${line} | tee -a ${FILES.map(f => join(etc, f)).join(' ')}`;
 
 /** What to write for us: root's own range, since the runtime takes nothing else. */
-const proposal = (root: Ranges): string => {
+export const proposal = (root: Ranges): string => {
   const [first] = intersect(root.uid, root.gid).toSorted((a, b) => b.count - a.count);
   return first === undefined ? EXAMPLE : `${first.start}:${first.count}`;
 };
