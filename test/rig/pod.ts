@@ -51,6 +51,11 @@ export class Pod implements Disposable {
     this.#spec = spec;
   }
 
+  /** Those that the manifest adds, sorted. */
+  capabilities(name: string): readonly string[] {
+    return strings(path(this.#container(name), 'securityContext', 'capabilities', 'add')).toSorted();
+  }
+
   /** Runs a container to its end. */
   run(name: string, options: ContainerOptions = {}): Ended {
     const { id, bundle } = this.#bundle(name, options);
@@ -87,11 +92,15 @@ export class Pod implements Disposable {
     return { id, bundle };
   }
 
-  #config(name: string, options: ContainerOptions, id: string): object {
-    const container = [...list(this.#spec['initContainers']), ...list(this.#spec['containers'])].find(
-      c => c['name'] === name,
-    );
+  #container(name: string): Mapping {
+    const all = [...list(this.#spec['initContainers']), ...list(this.#spec['containers'])];
+    const container = all.find(c => c['name'] === name);
     if (!container) throw new Error(`The pod has no container "${name}"`);
+    return container;
+  }
+
+  #config(name: string, options: ContainerOptions, id: string): object {
+    const container = this.#container(name);
     const security = mapping(container['securityContext']);
     const privileged = security['privileged'] === true;
     const asked = privileged ? CAPABILITIES : strings(path(security, 'capabilities', 'add')).map(c => `CAP_${c}`);

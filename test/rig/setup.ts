@@ -1,17 +1,17 @@
 /**
  * The packages of the distribution that the tests, the demo and the benchmarks need: what is there is left alone, what is missing is
- * installed, and nothing that is installed is started. `node test/rig/setup.ts [--check] [--for demo|test|bench|openstack|vm]`
+ * installed, and nothing that is installed is started. `node test/rig/setup.ts [--check] [--for demo|test|bench|openstack|vm|deploy]`
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { parseArgs, styleText } from 'node:util';
 
-export const PURPOSES = ['demo', 'test', 'bench', 'openstack', 'vm'] as const;
+export const PURPOSES = ['demo', 'test', 'bench', 'openstack', 'vm', 'deploy'] as const;
 export type Purpose = (typeof PURPOSES)[number];
 
 type Wanted = { readonly package: string; readonly why: string; readonly for: readonly Purpose[] };
 
-const ALL = ['demo', 'test', 'bench', 'openstack'] as const;
+const ALL = ['demo', 'test', 'bench', 'openstack', 'deploy'] as const;
 const BEYOND_DEMO = ['test', 'bench', 'openstack'] as const;
 /** The python3- packages hold all the code; the daemons' own packages (users, init scripts, databases) are not needed. */
 const CLOUD = ['openstack'] as const;
@@ -27,13 +27,16 @@ const PACKAGES: readonly Wanted[] = [
   { package: 'qemu-utils', why: 'qcow2 images', for: BEYOND_DEMO },
   { package: 'acl', why: 'access control lists, looked at from outside', for: BEYOND_DEMO },
   { package: 'attr', why: 'extended attributes, looked at from outside', for: BEYOND_DEMO },
-  { package: 'libcap2-bin', why: 'file capabilities, looked at from outside', for: BEYOND_DEMO },
+  { package: 'libcap2-bin', why: 'file capabilities, looked at from outside', for: [...BEYOND_DEMO, 'deploy'] },
   { package: 'openssl', why: 'certificates for the tests of TLS', for: BEYOND_DEMO },
   { package: 'gcc', why: 'the bare system calls in C, to compare with', for: BEYOND_DEMO },
   { package: 'libc6-dev', why: 'the same', for: BEYOND_DEMO },
   { package: 'lxd-tools', why: 'fuidshift, to compare with', for: ['bench'] },
   { package: 'qemu-system-x86', why: 'the test machine', for: ['vm'] },
-  { package: 'mmdebstrap', why: 'the test machine’s image', for: ['vm'] },
+  { package: 'mmdebstrap', why: 'the test machine’s image, and the base of ours', for: ['vm', 'deploy'] },
+  { package: 'buildah', why: 'builds the image', for: ['deploy'] },
+  { package: 'runc', why: 'runs the agent as a pod', for: ['deploy'] },
+  { package: 'golang-github-containers-common', why: 'the seccomp profile of pods', for: ['deploy'] },
   { package: 'erofs-utils', why: 'the same', for: ['vm'] },
   { package: 'xz-utils', why: 'its kernel’s modules', for: ['vm'] },
   { package: 'python3-keystone', why: 'OpenStack Identity', for: CLOUD },
