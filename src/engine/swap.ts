@@ -257,8 +257,11 @@ export async function endSwap(deps: EngineDeps, steps: Steps, task: SwapTask, si
     journal.begin(from, {});
     journal.settle(from.id, was, {});
   }
-  await mountAgain(deps, steps, from, signal);
-  if (task.left && from.handoff === 'device') await handBack(deps, steps, from, signal);
+  // Never let go of, so that only a reboot takes it from here; and then its instance may be on another host by now.
+  if (await isStillOurs(deps, from, signal)) {
+    await mountAgain(deps, steps, from, signal);
+    if (task.left && from.handoff === 'device') await handBack(deps, steps, from, signal);
+  }
   await letGo(deps, to, signal);
 }
 
@@ -278,6 +281,11 @@ async function handBack(deps: EngineDeps, steps: Steps, plan: Plan, signal: Abor
   await steps.handoff.undo(plan, { lazy: false, signal });
   const { instance: now } = await resolve(deps, plan.ref, signal);
   if (now) await steps.handoff.do({ plan, instance: now, mounted }, signal);
+}
+
+async function isStillOurs({ connections }: EngineDeps, { source }: Plan, signal: AbortSignal): Promise<boolean> {
+  if (source.kind !== 'connection') return false;
+  return connections.isOwn(source.connection) || (await connections.find(source.connection, signal)) !== undefined;
 }
 
 export async function letGoOfFormer(deps: EngineDeps, { from }: SwapTask, signal: AbortSignal): Promise<void> {

@@ -156,6 +156,28 @@ for (const isRunning of [true, false])
       await cleanUp(rig);
     });
 
+test('after a reboot in the middle of a swap the old one waits for Nova, as any other: it may be on another host by now', async () => {
+  using rig = makeRig();
+  await attached(rig);
+  const { promise: reached, resolve } = Promise.withResolvers<void>();
+  rig.host.copying = async () => {
+    resolve();
+    await new Promise(() => undefined);
+  };
+  void rig.engine.swapVolume(REQUEST, never);
+  await reached;
+  for (const gone of [rig.host.mounts, rig.host.connected, rig.host.frozen]) gone.clear();
+  stop(rig);
+  rig.host.own = false;
+
+  rig.restart();
+  const { tasks, attachments } = await rig.engine.recover({ dryRun: false, signal: never });
+
+  assert.deepEqual([tasks.map(t => t.did), attachments.map(a => a.did)], [['undone'], ['waits']]);
+  assert.deepEqual([[...rig.host.mounts], [...rig.host.connected], rig.store.tasks()], [[], [], []]);
+  assert.equal(rig.store.list()[0]?.plan.volumeId, OLD.volumeId);
+});
+
 test('a volume that a process in the instance holds stays where it is, and the remedy is to stop the instance', async () => {
   using rig = makeRig();
   await attached(rig);
