@@ -125,12 +125,19 @@ const LISTED = [
   { name: 'SETGID', bit: 6n, effect: 'attach' },
   { name: 'SETUID', bit: 7n, effect: 'attach' },
   { name: 'SYS_ADMIN', bit: 21n, effect: 'attach' },
-  { name: 'SYS_CHROOT', bit: 18n, effect: 'doctor' },
+  { name: 'SYS_CHROOT', bit: 18n, effect: 'detach' },
   { name: 'SYS_PTRACE', bit: 19n, effect: 'doctor' },
   { name: 'SYS_RESOURCE', bit: 24n, effect: 'warning' },
   { name: 'SYSLOG', bit: 34n, effect: 'warning' },
 ] as const;
-const NEEDED = ['attach', 'doctor'];
+const EFFECTS: Readonly<Record<string, string>> = {
+  attach: 'an attach is refused',
+  detach: 'a detach is refused, and done by the next agent that has it',
+  import: 'a tree is not imported',
+  setgid: 'an imported tree loses its setgid bits',
+  immutable: 'a template can be written to',
+};
+const NEEDED = ['attach', 'detach', 'doctor'];
 
 describe('each capability of the chart is there for something', () => {
   test('the table here and the chart’s list are the same', () => {
@@ -147,13 +154,25 @@ describe('each capability of the chart is there for something', () => {
       assert.equal(status, NEEDED.includes(effect) ? 5 : 0);
     });
 
-  for (const { name, effect } of LISTED.filter(c => ['attach', 'import', 'setgid', 'immutable'].includes(c.effect)))
-    test(`without ${name} ${effect === 'attach' ? 'an attach is refused' : `an import fails (${effect})`}`, async () => {
+  for (const { name, effect } of LISTED.filter(c =>
+    ['attach', 'detach', 'import', 'setgid', 'immutable'].includes(c.effect),
+  ))
+    test(`without ${name} ${EFFECTS[effect]}`, async () => {
       const template = name.toLowerCase().replaceAll('_', '-');
       const agent = await world.agent({ without: [name] });
       try {
         if (effect === 'attach') {
           assert.notEqual(agent.ask('attach', 'c1', `web:/mnt/${template}`, '--snapshot').status, 0);
+          return;
+        }
+        if (effect === 'detach') {
+          agent.do('attach', 'c1', `web:/mnt/${template}`, '--snapshot');
+          const refused = agent.ask('detach', `c1:/mnt/${template}`);
+          assert.match(refused.stderr, /setns .*EPERM/);
+          await agent.stop();
+          const { status, stderr } = world.pod().run('agent', { args: ['detach', `c1:/mnt/${template}`] });
+          assert.ok(status === 0 || status === 3, stderr);
+          assert.deepEqual(world.mounts(), [join(world.stateDir, 'pool')]);
           return;
         }
         const imported = agent.ask(...importTree(template));
