@@ -61,9 +61,11 @@ export const SUPPORT = {
   post_live_migration_at_destination: partly('see check_can_live_migrate_destination'),
   rollback_live_migration_at_source: partly('see check_can_live_migrate_destination'),
   rollback_live_migration_at_destination: partly('see check_can_live_migrate_destination'),
-  rescue: no('a container’s files can be reached from the host'),
+  rescue: no(
+    'stop it: its root stays mounted on the host, `shiftvol show` tells where; or attach its boot volume to another instance',
+  ),
   unrescue: no('see rescue'),
-  attach_interface: no('networks are given at boot'),
+  attach_interface: no('ports are given at boot: `openstack server create --port`'),
   detach_interface: no('see attach_interface'),
   trigger_crash_dump: no('a container has no kernel of its own'),
   set_admin_password: no('cloud-init with user data'),
