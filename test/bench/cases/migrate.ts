@@ -25,10 +25,12 @@ import { readHead } from '../../../src/migrate/frame.ts';
 import { Incoming } from '../../../src/migrate/incoming.ts';
 import { receiveVolume } from '../../../src/migrate/receive.ts';
 import { sendVolume } from '../../../src/migrate/send.ts';
+import { waitUnused } from '../../../src/storage/private-mount.ts';
 import { makePool, run } from '../../rig/pool.ts';
 import { type Bench, clocked } from '../bench.ts';
 import { ID_POOL, startHost } from '../host.ts';
 import { type Row, ratioRow, sumRow, valueRow } from '../report.ts';
+import { median } from '../statistics.ts';
 
 /** Map and mounts of both hosts, beside seconds of chown. */
 const AT_MOST_MS = 50;
@@ -65,6 +67,7 @@ async function sharedRows(bench: Bench, template: Template, files: number): Prom
     { engine: b.engine, instance: { ref: names[1] } },
   ];
   const [whole, ours]: [number[], number[]] = [[], []];
+  const byStep = new Map<string, number[]>();
   try {
     await a.engine.execute(
       { ...about, instance: { ref: names[0] }, action: 'attach', source, readOnly: false },
@@ -82,6 +85,7 @@ async function sharedRows(bench: Bench, template: Template, files: number): Prom
       });
       if (round === 0) continue; // loads code
       whole.push(ms);
+      for (const { step, ms: took } of steps) byStep.set(step, [...(byStep.get(step) ?? []), took]);
       // The device that the container's configuration gets and loses is LXD's own work.
       ours.push(steps.filter(s => !s.step.includes('handoff')).reduce((sum, s) => sum + s.ms, 0));
     }
@@ -98,6 +102,7 @@ async function sharedRows(bench: Bench, template: Template, files: number): Prom
   const peers = await shiftRows(bench, template);
   return [
     sumRow(where('shared move: map and mounts'), { ours }, AT_MOST_MS),
+    ...[...byStep].map(([step, all]) => valueRow(where(`  ${step}`), median(all), 'ms', undefined, all.length)),
     ...peers.map(({ peerName, peer }) =>
       ratioRow(where('shared move, all of it'), { ours: whole.slice(0, peer.length), peer, peerName }),
     ),
@@ -128,6 +133,7 @@ async function shiftRows({ pool, workspace }: Bench, template: Template) {
       } finally {
         run('umount', mountPoint);
         rmdirSync(mountPoint);
+        await waitUnused(image);
         rmSync(image);
       }
     }
@@ -160,11 +166,14 @@ async function passRows({ pool, options }: Bench): Promise<readonly Row[]> {
         yield chunk;
       }
     };
-    const reader = new ByteReader(counted());
+    const stream = counted();
+    const reader = new ByteReader(stream);
     const head = await readHead(reader);
     if (head?.kind !== 'volume') throw new Error('no stream');
     using incoming = Incoming.open(other, ID);
     await receiveVolume(other, incoming, head.header, reader, { signal: new AbortController().signal });
+    // Past its last frame it closes what it reads from.
+    await stream.return(undefined);
     return sent;
   };
   try {
