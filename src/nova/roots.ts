@@ -4,6 +4,7 @@ import type { ImageTemplates } from './images.ts';
 import { refOf, requireFlavor } from './instances.ts';
 import type { NovaImage, NovaInstance, VolumeMapping } from './model.ts';
 import type { Call, Nova } from './ports.ts';
+import { infoOf, volumeHere } from './volumes.ts';
 
 const GIB = 2 ** 30;
 
@@ -61,8 +62,8 @@ export async function mountRoot(nova: Nova, instance: NovaInstance, root: Root, 
     await nova.engine.execute({ action: 'spawn', instance: ref, source }, signal);
     return;
   }
-  const { volumeId, connectionInfo } = root.volume;
-  const { connection, secrets } = await nova.connectors.read(connectionInfo);
+  const volumeId = volumeHere(nova, instance, root.volume.volumeId);
+  const { connection, secrets } = await nova.connectors.read(infoOf(root.volume, volumeId));
   const source = { kind: 'connection', connection } as const;
   await nova.engine.execute({ action: 'spawn', instance: ref, source, volumeId, secrets }, signal);
 }

@@ -13,8 +13,8 @@ type Volume = Omit<VolumeMapping, 'device'> & { readonly encryption?: unknown };
  * @throws what the engine throws; SV_CONNECTION_INFO, SV_TARGET_INVALID
  */
 export async function attach(nova: Nova, instance: NovaInstance, volume: Volume, { signal }: Call): Promise<void> {
-  const { volumeId } = volume;
-  const { connection, secrets } = await nova.connectors.read(volume.connectionInfo, volume.encryption);
+  const volumeId = volumeHere(nova, instance, volume.volumeId);
+  const { connection, secrets } = await nova.connectors.read(infoOf(volume, volumeId), volume.encryption);
   const target = find(nova, instance, volumeId)?.plan.target ?? (await targetOf(nova, instance, volumeId, signal));
   await nova.engine.execute(
     {
@@ -111,6 +111,15 @@ export function requireRootHere(nova: Nova, instance: NovaInstance): Attachment 
 /** Its id on this host. One that Cinder has moved is another one here, and goes on being called what it was. */
 export function volumeHere(nova: Nova, instance: NovaInstance, volumeId: string): string {
   return find(nova, instance, volumeId)?.plan.volumeId ?? volumeId;
+}
+
+/** Connections are told apart by the volume's id: by the one that is known here. */
+export function infoOf(
+  { connectionInfo, volumeId }: Pick<VolumeMapping, 'connectionInfo' | 'volumeId'>,
+  here: string,
+): unknown {
+  const isRenamed = here !== volumeId && typeof connectionInfo === 'object' && connectionInfo !== null;
+  return isRenamed ? { ...connectionInfo, serial: here } : connectionInfo;
 }
 
 function find(nova: Nova, instance: NovaInstance, volumeId: string): Attachment | undefined {

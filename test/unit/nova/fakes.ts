@@ -3,7 +3,15 @@ import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { RemoteError, type RpcArgs } from '../../../src/bus/rpc/endpoint.ts';
 import type { Diagnostics, Machine, MachineSpec, Machines, PowerState } from '../../../src/container/machines.ts';
-import type { Attachment, Command, InstanceKey, Outcome, Plan, Source } from '../../../src/engine/model.ts';
+import {
+  type Attachment,
+  type Command,
+  type InstanceKey,
+  type Outcome,
+  type Plan,
+  type Source,
+  sourceName,
+} from '../../../src/engine/model.ts';
 import { attachmentId } from '../../../src/engine/plan.ts';
 import { Secrets } from '../../../src/engine/secrets.ts';
 import type { SwapRequest } from '../../../src/engine/swap.ts';
@@ -333,7 +341,10 @@ export class FakeNova {
         const source =
           'source' in command ? command.source : ({ kind: 'template', template: command.template } as const);
         if (!this.machines.has(ref)) throw new ShiftvolError('SV_INSTANCE_NOT_FOUND', `Cannot find instance "${ref}"`);
-        if (this.attachments.has(`${ref}:${target}`)) return outcome(false);
+        const there = this.attachments.get(`${ref}:${target}`);
+        if (there && sourceName(there.plan.source) !== sourceName(source))
+          throw new ShiftvolError('SV_TARGET_TAKEN', `Cannot attach at ${target}: something else is attached there`);
+        if (there) return outcome(false);
         this.#do(`${command.action} ${showSource(source)} at ${target}`);
         const readOnly = command.action === 'attach' && command.readOnly;
         this.attachments.set(`${ref}:${target}`, attached(ref, target, source, readOnly, command.volumeId));
