@@ -22,7 +22,6 @@ const WANTED = {
   FOWNER: { bit: 3, without: 'directories and archives cannot be imported with their modes' },
   FSETID: { bit: 4, without: 'what is imported loses its setgid bits' },
   LINUX_IMMUTABLE: { bit: 9, without: 'templates are not protected against being written to' },
-  SYS_RESOURCE: { bit: 24, without: 'an ext4 cannot be grown while it is mounted' },
   SYSLOG: { bit: 34, without: 'the kernel’s reasons for refusing an image stay in its log' },
 } as const;
 /** The initial namespaces have these inode numbers (include/linux/proc_ns.h). */
