@@ -11,7 +11,7 @@ export const define: DefineCommand = program => {
     .addArgument(new Argument('<shell>', 'which').choices(SHELLS))
     .addHelpText(
       'after',
-      '\nThe packages install it. Otherwise:\n  shiftvol completion bash > /etc/bash_completion.d/shiftvol\n  shiftvol completion zsh > /usr/local/share/zsh/site-functions/_shiftvol\n  shiftvol completion fish > /etc/fish/completions/shiftvol.fish',
+      '\nThe Debian package installs it.\n\nExamples:\n  shiftvol completion bash > /etc/bash_completion.d/shiftvol\n  shiftvol completion zsh > /usr/local/share/zsh/site-functions/_shiftvol\n  shiftvol completion fish > /etc/fish/completions/shiftvol.fish',
     )
     .action((shell: Shell) => {
       process.stdout.write(SCRIPTS[shell]);

@@ -8,7 +8,6 @@ import { callAgent } from '../http/agent-client.ts';
 import type { ApiRequest } from '../http/api.ts';
 import type { Log } from '../log/log.ts';
 import type { GlobalOptions } from './command.ts';
-import { commandLog } from './command-log.ts';
 import { stopOnSignals } from './signals.ts';
 
 /** @throws what the engine threw, wherever it ran */
@@ -55,7 +54,7 @@ async function answerHere(
   signal: AbortSignal,
 ): Promise<unknown> {
   const [{ assemble }, { answer }] = await Promise.all([import('./assemble.ts'), import('../http/api.ts')]);
-  const log = options.verbose ? await commandLog(options) : undefined;
+  const log = options.verbose ? await (await import('./command-log.ts')).commandLog(options) : undefined;
   using _steps = log && (await logStepsOf(log));
   await using host = await assemble(config, { outbox: false, log });
   return await answer(host.engine, request, signal);

@@ -46,8 +46,10 @@ export async function run(words: readonly string[]): Promise<number> {
     return typeof process.exitCode === 'number' ? process.exitCode : EXIT.done;
   } catch (error) {
     if (error instanceof CommanderError) return EXIT.done; // help or version was asked for, and printed
-    if (isAsked(argv, '--json')) process.stdout.write(`${JSON.stringify({ error: report(error) })}\n`);
-    process.stderr.write(`shiftvol: ${explain(error)}\n`);
+    // Where it is explained. A program gets it with the rest, a person in a line of its own.
+    const see = `README.md#${asError(error).code.toLowerCase()}`;
+    if (isAsked(argv, '--json')) process.stdout.write(`${JSON.stringify({ error: { ...report(error), see } })}\n`);
+    process.stderr.write(`shiftvol: ${explain(error)}\n${process.stderr.isTTY ? `see ${see}\n` : ''}`);
     if (isAsked(argv, '-v') || isAsked(argv, '--verbose')) console.error(error);
     return asError(error).exit;
   }
