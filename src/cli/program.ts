@@ -21,6 +21,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<{ readonly define: DefineComma
   ['pool', () => import('./pool.ts')],
   ['idmap', () => import('./idmap.ts')],
   ['doctor', () => import('./doctor.ts')],
+  ['events', () => import('./events.ts')],
   ['deadletter', () => import('./deadletter.ts')],
   ['config', () => import('./config.ts')],
   ['support-bundle', () => import('./support-bundle.ts')],

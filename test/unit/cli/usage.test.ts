@@ -68,6 +68,7 @@ test('these are the commands', () => {
     ...['create', 'grow', 'status', 'remove'].map(name => `pool ${name}`),
     ...['parse', 'compose', 'check', 'alloc', 'release', 'list'].map(name => `idmap ${name}`),
     'doctor',
+    'events',
     ...['list', 'show', 'replay', 'drop'].map(name => `deadletter ${name}`),
     ...['check', 'show', 'schema'].map(name => `config ${name}`),
     'support-bundle',
