@@ -13,7 +13,6 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
@@ -21,6 +20,7 @@ import { until } from '../integration/bus/helpers.ts';
 import { makeRootfs } from '../rig/busybox.ts';
 import { assertHostUnchanged, type HostState, hostState } from '../rig/host.ts';
 import { type RpcClient, rpcClient } from '../rig/oslo/rpc.ts';
+import { freePort } from '../rig/ports.ts';
 import { type Rabbit, startRabbit } from '../rig/rabbit.ts';
 import { list } from './ask.ts';
 import { digestOnDisk } from './digest.ts';
@@ -84,14 +84,6 @@ afterEach(async () => {
 
 const worldOf = (node: Node): World => (node === 'node1' ? hosts.a : hosts.b);
 const share = () => join(base, createHash('md5').update(EXPORT).digest('hex'));
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
-  const { port: free } = server.address() as AddressInfo;
-  await new Promise(resolve => server.close(resolve));
-  return free;
-}
 
 /** Roots leave node1 alone. */
 async function serve(node: Node): Promise<void> {

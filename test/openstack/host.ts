@@ -4,6 +4,7 @@ import { readMountinfo } from '../../src/mount/mountinfo.ts';
 import { type Agent, makeWorld, type World } from '../e2e/world.ts';
 import type { Cloud } from '../rig/cloud/cloud.ts';
 import type { Lxd } from '../rig/lxd.ts';
+import { freePort } from '../rig/ports.ts';
 import { needSubids } from '../rig/subuid.ts';
 
 /** The hosts' own ids do not overlap, so that an instance that moves gets other ones. The first is the rig's. */
@@ -39,7 +40,15 @@ export class ComputeHost implements AsyncDisposable {
     const world = scope.use(await makeWorld());
     chmodSync(world.dir, 0o711); // containers' own users walk through it to their root file system
     Object.assign(world.env, cloud.credentials, { SHIFTVOL_HOST: name });
-    const config = { subid_owner: ids.owner, rpc: { url: cloud.brokerUrl }, nova: { enabled: true }, ...change };
+    // The first host alone gives roots away.
+    const migration = { listen: name === 'node1' ? `127.0.0.1:${await freePort()}` : null };
+    const config = {
+      subid_owner: ids.owner,
+      rpc: { url: cloud.brokerUrl },
+      nova: { enabled: true },
+      migration,
+      ...change,
+    };
     const host = new ComputeHost(name, world, ids, config);
     scope.defer(() => host.stopAgent());
     await host.startAgent();

@@ -6,20 +6,17 @@ type Row = {
   readonly name: string;
   readonly ms: number;
   readonly ok: boolean;
-  readonly todo: boolean;
   readonly note: string;
 };
 const rows: Row[] = [];
 /** A step hangs when a service does not answer: the others are to be seen all the same. */
 const STEP_TIMEOUT_MS = 180_000;
 
-/** `work` may return a text worth knowing beside the time. `todo`: why it is known to fail, which then fails nothing else. */
-export function step(name: string, work: () => Promise<unknown>, options: { readonly todo?: string } = {}): void {
-  const { todo } = options;
-  test(name, { timeout: STEP_TIMEOUT_MS, ...(todo !== undefined && { todo }) }, async () => {
+/** `work` may return a text worth knowing beside the time. */
+export function step(name: string, work: () => Promise<unknown>): void {
+  test(name, { timeout: STEP_TIMEOUT_MS }, async () => {
     const began = performance.now();
-    const add = (ok: boolean, note: string) =>
-      rows.push({ name, ms: performance.now() - began, ok, todo: todo !== undefined, note });
+    const add = (ok: boolean, note: string) => rows.push({ name, ms: performance.now() - began, ok, note });
     try {
       const note = await work();
       add(true, typeof note === 'string' ? note : '');
@@ -34,9 +31,9 @@ export function step(name: string, work: () => Promise<unknown>, options: { read
 export function printTableAtTheEnd(title: string): void {
   after(() => {
     const width = Math.max(...rows.map(r => r.name.length), 4);
-    const lines = rows.map(({ name, ms, ok, todo, note }) => {
-      const word = ok ? 'ok' : todo ? 'to do' : 'failed';
-      const mark = styleText(ok ? 'green' : todo ? 'yellow' : 'red', word.padEnd(6), { stream: process.stdout });
+    const lines = rows.map(({ name, ms, ok, note }) => {
+      const word = ok ? 'ok' : 'failed';
+      const mark = styleText(ok ? 'green' : 'red', word.padEnd(6), { stream: process.stdout });
       return `  ${mark}  ${ms.toFixed(0).padStart(6)} ms  ${name.padEnd(width)}  ${note}`;
     });
     const passed = rows.filter(r => r.ok).length;
