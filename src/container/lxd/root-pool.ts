@@ -5,6 +5,7 @@
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ShiftvolError } from '../../errors.ts';
 import { isNodeErrno } from '../../kernel/errno.ts';
 import type { LxdClient } from './client.ts';
@@ -20,7 +21,8 @@ const POOL_PATH = `/1.0/storage-pools/${ROOT_POOL}`;
  * @throws SV_RUNTIME_UNSUPPORTED: somebody made a pool of this name with another driver
  */
 export async function ensureRootPool(client: LxdClient, signal?: AbortSignal): Promise<string> {
-  const { driver, source } = (await findRootPool(client, signal)) ?? (await makePool(client, signal));
+  const found = (await findRootPool(client, signal)) ?? (await makePool(client, signal));
+  const { driver, source } = await settled(client, found, signal);
   if (driver === 'dir' && source.startsWith('/')) return source;
   throw new ShiftvolError(
     'SV_RUNTIME_UNSUPPORTED',
@@ -28,6 +30,20 @@ export async function ensureRootPool(client: LxdClient, signal?: AbortSignal): P
     { remedy: `remove that pool, or rename it; shiftvol makes its own` },
   );
 }
+
+type Pool = ReturnType<typeof poolSource>;
+
+/** One that another of our instances has just asked for has no place yet. */
+async function settled(client: LxdClient, found: Pool, signal: AbortSignal | undefined): Promise<Pool> {
+  let pool = found;
+  for (let tries = 0; pool.driver === 'dir' && pool.source === '' && tries < PLACE_TRIES; tries++) {
+    await sleep(PLACE_MS, undefined, { signal });
+    pool = (await findRootPool(client, signal)) ?? pool;
+  }
+  return pool;
+}
+const PLACE_TRIES = 100;
+const PLACE_MS = 50;
 
 /** The directory that has to be there for LXD to start the container. `container`: with its project, as LXD names directories. */
 export async function makeRootStub(root: string, pool: string, container: string): Promise<void> {
