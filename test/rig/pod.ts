@@ -3,7 +3,7 @@
  * (capabilities, seccomp, mounts and their propagation, masked paths, devices), so that what the chart says is what is tried. Needs root.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isMapping, type Manifest, type Mapping } from './manifests.ts';
@@ -121,7 +121,7 @@ export class Pod implements Disposable {
       },
       mounts: [...SYSTEM_MOUNTS, ...this.#mounts(container)].toSorted(outerFirst),
       linux: {
-        cgroupsPath: `/shiftvol-test/${id}`,
+        cgroupsPath: `/${id}`,
         namespaces: this.#namespaces(),
         rootfsPropagation: this.#propagates(container) ? 'rshared' : 'rprivate',
         resources: { devices: options.devices === false ? allowed(USUAL_DEVICES) : [{ allow: true, access: 'rwm' }] },
@@ -184,7 +184,8 @@ export class Pod implements Disposable {
       return hostPath['path'];
     }
     const dir = join(this.#dir, `volume-${volume['name']}`);
-    mkdirSync(dir, { recursive: true, mode: 0o777 });
+    mkdirSync(dir, { recursive: true });
+    chmodSync(dir, 0o777); // as the kubelet makes them, whatever the umask
     const object = path(volume, 'configMap', 'name') ?? path(volume, 'secret', 'secretName');
     for (const [key, text] of Object.entries(this.#options.objects[String(object)] ?? {}))
       writeFileSync(join(dir, key), text, { mode: 0o444 });

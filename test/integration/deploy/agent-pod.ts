@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isMapping } from '../../rig/manifests.ts';
 import { ownCapabilities } from '../../rig/pod.ts';
 import { makePodWorld, type PodWorld } from './pod-world.ts';
@@ -110,6 +111,34 @@ describe('the pod', () => {
     } finally {
       await agent.stop();
     }
+  });
+});
+
+describe('what has no rights', () => {
+  const NOBODY = 'rabbit://user:password@127.0.0.1:1/';
+
+  test('a router runs as nobody on a read-only root, waits for its broker, and ends when it is told to', async () => {
+    const router = world.unprivileged('Deployment', NOBODY).start('router');
+    for (let attempt = 0; attempt < 100 && !router.output.includes('ready') && router.running; attempt++)
+      await sleep(200);
+
+    assert.match(router.output, / ready /);
+    assert.match(
+      router.exec(['/bin/sh', '-c', 'id -u; grep CapBnd /proc/1/status; touch /x']).stdout,
+      /42424\nCapBnd:\s*0+\n/,
+    );
+    await router.stop('TERM');
+    assert.match(router.output, /stopping: SIGTERM/);
+    assert.doesNotMatch(router.output, /password/);
+  });
+
+  test('the test hook fails where the broker cannot be reached, and says so', () => {
+    const { status, stdout, stderr } = world.unprivileged('Pod', NOBODY).run('test');
+
+    assert.equal(status, 1, stderr);
+    assert.equal(stderr, '');
+    assert.match(stdout, /true host\.configuration/);
+    assert.match(stdout, /false bus\./);
   });
 });
 

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { helm } from '../../rig/helm.ts';
 import { type Lxd, startLxd } from '../../rig/lxd.ts';
-import { isMapping, parseManifests } from '../../rig/manifests.ts';
+import { isMapping, type Manifest, parseManifests } from '../../rig/manifests.ts';
 import { buildImage, type OciImage } from '../../rig/oci-image.ts';
 import { type ContainerOptions, type Ended, Pod, type RunningContainer } from '../../rig/pod.ts';
 
@@ -19,7 +19,7 @@ export class PodWorld implements AsyncDisposable {
   readonly dir: string;
   readonly image: OciImage;
   readonly lxd: Lxd;
-  readonly #pods = new Map<Access, Pod>();
+  readonly #pods = new Map<string, Pod>();
 
   constructor(dir: string, image: OciImage, lxd: Lxd) {
     this.dir = dir;
@@ -33,26 +33,36 @@ export class PodWorld implements AsyncDisposable {
 
   /** The rendered DaemonSet's pod. */
   pod(access: Access = 'plugin'): Pod {
-    const there = this.#pods.get(access);
+    return this.#pod(access, 'DaemonSet', { 'agent.access': access, 'agent.deviceResource': 'example.org/block' });
+  }
+
+  /** Of the routers, or of the test hook: with this transport URL. */
+  unprivileged(kind: 'Deployment' | 'Pod', url: string): Pod {
+    return this.#pod(kind, kind, { 'router.enabled': 'true', 'transport.url': url, 'router.log': 'text' });
+  }
+
+  #pod(name: string, kind: string, more: Readonly<Record<string, string>>): Pod {
+    const there = this.#pods.get(name);
     if (there) return there;
     const values = {
-      'agent.access': access,
-      'agent.deviceResource': 'example.org/block',
       'agent.paths.run': join(this.dir, 'run'),
       'agent.paths.state': this.stateDir,
       'agent.runtime.socketDir': this.lxd.dir,
       'agent.log': 'text',
+      ...more,
     };
     const set = Object.entries(values).map(([key, value]) => `${key}=${value}`);
     const { status, stdout, stderr } = helm('4.1.4').run('template', 'sv', CHART, '--set', set.join(','));
     assert.equal(status, 0, stderr);
     const manifests = parseManifests(stdout);
-    const manifest = manifests.find(m => m.kind === 'DaemonSet');
-    const etc = manifests.find(m => m.kind === 'ConfigMap');
-    assert.ok(manifest && etc && isMapping(etc['data']) && isMapping(etc['metadata']));
-    const data = Object.fromEntries(Object.entries(etc['data']).map(([key, text]) => [key, String(text)]));
-    const pod = new Pod({ rootfs: this.image.rootfs, manifest, objects: { [String(etc['metadata']['name'])]: data } });
-    this.#pods.set(access, pod);
+    const manifest = manifests.find(m => m.kind === kind);
+    assert.ok(manifest);
+    const pod = new Pod({
+      rootfs: this.image.rootfs,
+      manifest,
+      objects: Object.fromEntries(manifests.flatMap(contents)),
+    });
+    this.#pods.set(name, pod);
     return pod;
   }
 
@@ -81,6 +91,14 @@ export class PodWorld implements AsyncDisposable {
     rmSync(this.dir, { recursive: true });
     this.image[Symbol.dispose]();
   }
+}
+
+/** Name, and content by key, of a ConfigMap or Secret. */
+function contents(manifest: Manifest): readonly (readonly [string, Readonly<Record<string, string>>])[] {
+  const data = manifest['data'] ?? manifest['stringData'];
+  if (!isMapping(data) || !isMapping(manifest['metadata'])) return [];
+  const texts = Object.fromEntries(Object.entries(data).map(([key, text]) => [key, String(text)]));
+  return [[String(manifest['metadata']['name']), texts]];
 }
 
 export class Agent {
@@ -113,17 +131,21 @@ export async function makePodWorld(): Promise<PodWorld> {
   // As systemd makes all of a host; elsewhere, without it, Bidirectional would go nowhere.
   execFileSync('mount', ['--bind', dir, dir]);
   execFileSync('mount', ['--make-rshared', dir]);
+  let world: PodWorld | undefined;
   try {
-    const world = new PodWorld(dir, image, await startLxd());
+    world = new PodWorld(dir, image, await startLxd());
     await world.lxd.launch('c1');
     makeTree(join(world.stateDir, 'tree'));
     const { status, stderr } = world.pod().run('agent', { args: ['pool', 'create', '--size', '4G'] });
     assert.equal(status, 0, stderr);
     return world;
   } catch (error) {
-    execFileSync('umount', ['--recursive', dir]);
-    rmdirSync(dir);
-    image[Symbol.dispose]();
+    if (world) await world[Symbol.asyncDispose]();
+    else {
+      execFileSync('umount', [dir]);
+      rmdirSync(dir);
+      image[Symbol.dispose]();
+    }
     throw error;
   }
 }
