@@ -91,7 +91,12 @@ const EXT4: readonly { name: string; args: readonly string[]; sizeBytes: number;
   { name: 'with meta_bg', args: ['-O', 'meta_bg,^resize_inode'], sizeBytes: LARGER },
   { name: 'without extents, as ext3', args: ['-O', '^extents,^flex_bg,^64bit,^metadata_csum'], sizeBytes: LARGER },
   { name: 'with clusters (bigalloc)', args: ['-O', 'bigalloc'], sizeBytes: LARGER },
-  { name: 'with two superblocks (sparse_super2)', args: ['-O', 'sparse_super2'], sizeBytes: LARGER, refused: /sparse_super2/ },
+  {
+    name: 'with two superblocks (sparse_super2)',
+    args: ['-O', 'sparse_super2'],
+    sizeBytes: LARGER,
+    refused: /sparse_super2/,
+  },
 ];
 for (const { name, args, sizeBytes, refused } of EXT4)
   test(`an ext4 ${name} ${refused ? 'is refused with the kernel’s words' : 'grows'}`, { skip: NO_RESOURCE }, t =>
