@@ -95,7 +95,7 @@ for (const fsType of FS_TYPES)
         t.diagnostic(`frozen for ${frozenMs.toFixed(1)} ms`);
         assert.ok(frozenMs >= 200 && frozenMs < 1000, `${frozenMs}`);
       });
-      assert.ok(longestMs >= 195 && longestMs < 1500, `the writer waited ${longestMs} ms`);
+      assert.ok(longestMs >= 150 && longestMs < 1500, `the writer waited ${longestMs} ms`);
     }));
 
 test('at the deadline it is thawed, and whoever thaws later is told', () =>
@@ -107,7 +107,8 @@ test('at the deadline it is thawed, and whoever thaws later is told', () =>
       assert.equal(await isFrozen(path), false);
       await assert.rejects(frozen.thaw(), (error: unknown) => isError(error, 'SV_TIMEOUT'));
     });
-    assert.ok(longestMs >= 290 && longestMs < 1000, `the writer waited ${longestMs} ms`);
+    // The deadline runs from before the freeze, and a writer comes to its wait some time after it.
+    assert.ok(longestMs >= 200 && longestMs < 1000, `the writer waited ${longestMs} ms`);
   }));
 
 test('leaving without a thaw thaws', () =>
