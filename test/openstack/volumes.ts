@@ -1,6 +1,6 @@
 /** Cinder's volumes in servers: mounted with the right owners, let go of, and nothing is chowned. */
 import assert from 'node:assert/strict';
-import type { Server } from './servers.ts';
+import { type Server, waited } from './servers.ts';
 import { step } from './steps.ts';
 import type { OpenStack } from './world.ts';
 
@@ -77,7 +77,8 @@ export function volumeSteps(stack: () => OpenStack): void {
     await servers.tryAttach(server.id, blank);
 
     await servers.volumeIs(blank, 'available');
-    assert.ok(!(await stack().novaVolumes(server)).includes(blank));
+    // Nova forgets it a moment after Cinder does.
+    await waited('Nova to forget the volume', async () => !(await stack().novaVolumes(server)).includes(blank));
     await servers.deleteVolume(blank);
   });
 
