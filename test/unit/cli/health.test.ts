@@ -30,9 +30,11 @@ function health(dir: string, ...more: string[]): Promise<{ code: number; out: st
 }
 
 async function agent(dir: string, bus: { healthy: boolean } | null): Promise<AsyncDisposable> {
-  const { engine } = makeRig();
+  await using scope = new AsyncDisposableStack();
+  const { engine } = scope.use(makeRig());
   const answer = () => ({ host: 'node1', pid: 17, bus });
-  return await listenOnSocket(join(dir, 'agent.sock'), engine, answer, new AbortController().signal);
+  scope.use(await listenOnSocket(join(dir, 'agent.sock'), engine, answer, new AbortController().signal));
+  return scope.move();
 }
 
 test('health ends with 0 while the agent answers, also without its broker', async () => {
