@@ -7,6 +7,7 @@ import { ownConnections } from '../openstack/own-connections.ts';
 import { OwnNotes } from '../openstack/own-notes.ts';
 import { OwnVolumes } from '../openstack/own-volumes.ts';
 import { type KeySource, passphraseOf } from '../storage/connect/keys.ts';
+import { connectorsOf } from './connectors.ts';
 import type { LazyCloud } from './lazy-cloud.ts';
 
 export type CinderParts = { readonly connections: Connections; readonly volumes: VolumeService };
@@ -14,19 +15,10 @@ export type CinderParts = { readonly connections: Connections; readonly volumes:
 /** Asks nobody anything yet. */
 export function cinderParts(config: Config, inner: Connections, cloud: LazyCloud, log?: Log): CinderParts {
   const cinder = () => cloud.cinder();
-  const read = async (info: unknown, encryption?: unknown) => {
-    const { readConnection } = await import('../storage/connect/info.ts');
-    return readConnection(info, { encryption });
-  };
-  const { host, stateDir, volumes, nova } = config;
-  const connector = async () => {
-    const { connectorProperties } = await import('../storage/connect/properties.ts');
-    const { multipath } = volumes;
-    return await connectorProperties({ host, multipath, ...(nova.address !== null && { ip: nova.address }) });
-  };
+  const { read, properties: connector } = connectorsOf(config);
   return {
     connections: ownConnections({ connections: inner, cinder, read, log }),
-    volumes: new OwnVolumes({ notes: new OwnNotes(join(stateDir, 'cinder')), cinder, connector, read, log }),
+    volumes: new OwnVolumes({ notes: new OwnNotes(join(config.stateDir, 'cinder')), cinder, connector, read, log }),
   };
 }
 

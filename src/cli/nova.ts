@@ -15,6 +15,7 @@ import { requestOf } from '../nova/requests.ts';
 import { readResources } from '../nova/resources.ts';
 import { showTemplate } from '../storage/templates.ts';
 import type { Host } from './assemble.ts';
+import { connectorsOf } from './connectors.ts';
 import { LazyCloud } from './lazy-cloud.ts';
 import { transferOf } from './transfers.ts';
 
@@ -24,27 +25,14 @@ export type NovaParts = Disposable & { readonly endpoint: RpcEndpoint };
 export function makeNova(config: Config, host: Host, log: Log): NovaParts {
   const cloud = new LazyCloud(config, log);
   const { project } = config.runtimes.lxd;
-  const { liveMigration, defaultTarget, stopTimeoutMs, address } = config.nova;
+  const { liveMigration, defaultTarget, stopTimeoutMs } = config.nova;
   const endpoint = novaEndpoint({
     host: config.host,
     version: config.version,
     config: { liveMigration, defaultTarget, stopTimeoutMs },
     engine: host.engine,
     machines: new LxdMachines(host.lxd, { project, rootsDir: rootsDir(config.runDir) }),
-    connectors: {
-      read: async (info, encryption) => {
-        const { readConnection } = await import('../storage/connect/info.ts');
-        return readConnection(info, { encryption });
-      },
-      properties: async () => {
-        const { connectorProperties } = await import('../storage/connect/properties.ts');
-        return await connectorProperties({
-          host: config.host,
-          multipath: config.volumes.multipath,
-          ...(address !== null && { ip: address }),
-        });
-      },
-    },
+    connectors: connectorsOf(config),
     images: glanceImages(config, cloud),
     fileSystems: fileSystems(config, host),
     notes: notes(new LxdNotes(host.lxd, project)),
@@ -144,8 +132,7 @@ function volumeLabels(cloud: LazyCloud): VolumeLabels {
   return {
     metadata: async (volumeId, signal) => {
       if (!(await cloud.isConfigured())) return {};
-      const { Cinder } = await import('../openstack/cinder.ts');
-      const { metadata } = await new Cinder(await cloud.session()).volume(volumeId, signal);
+      const { metadata } = await (await cloud.cinder()).volume(volumeId, signal);
       return Object.fromEntries(metadata);
     },
   };
