@@ -12,9 +12,9 @@ import { isNoise } from '../events/peek.ts';
 import { isActing, type Translation, type Translator, translator } from '../events/translate.ts';
 import type { Log } from '../log/log.ts';
 import type { BusChannel } from './channel.ts';
-import { reason } from './connection.ts';
 import { type Counters, newCounters } from './counters.ts';
 import { decode } from './envelope.ts';
+import { giveBack } from './give-back.ts';
 import { type Outlet, type Passage, passageOf, type Why } from './outlet.ts';
 import { Recent } from './recent.ts';
 import { judge, reasonText, type Verdict } from './verdict.ts';
@@ -205,13 +205,9 @@ export class Intake {
     desk.channel.ack(message);
   }
 
-  /** The broker keeps it. Not at once, so that a fault that lasts does not become a loop at full speed. */
-  async #giveBack(message: ConsumeMessage, { channel, stop }: Desk, error: unknown): Promise<void> {
-    if (channel.signal.aborted) return; // it has it already
-    this.#log.warn('gives a message back to the broker', { error: reason(error) });
-    const hurry = AbortSignal.any([channel.signal, stop]);
-    await sleep(this.#config.reconnect.minMs, undefined, { signal: hurry }).catch(() => undefined); // ended early, that is all
-    if (channel.requeue(message)) this.counters.requeued++;
+  async #giveBack(message: ConsumeMessage, desk: Desk, error: unknown): Promise<void> {
+    const how = { waitMs: this.#config.reconnect.minMs, log: this.#log };
+    if (await giveBack(message, desk, error, how)) this.counters.requeued++;
   }
 }
 

@@ -11,9 +11,10 @@ import { IGNORED_REASONS, type IgnoredReason } from '../events/happening.ts';
 import { type Whose, whose } from '../events/whose.ts';
 import type { Log } from '../log/log.ts';
 import { type PublishProperties, textHeaders } from './channel.ts';
-import { keepConnected, reason, type Session } from './connection.ts';
+import { keepConnected, type Session } from './connection.ts';
 import { Consumer, type Taker } from './consumer.ts';
 import { decode } from './envelope.ts';
+import { giveBack } from './give-back.ts';
 import type { Desk } from './intake.ts';
 import { passageOf } from './outlet.ts';
 import { declareRoute, routeKey } from './route.ts';
@@ -157,16 +158,13 @@ class RouterDesk implements Taker {
     }
   }
 
-  async #end(message: ConsumeMessage, { channel, stop }: Desk, work: Promise<void>): Promise<void> {
+  async #end(message: ConsumeMessage, desk: Desk, work: Promise<void>): Promise<void> {
     try {
       await work;
-      channel.ack(message);
+      desk.channel.ack(message);
     } catch (error) {
-      if (channel.signal.aborted) return; // the broker has it already
-      this.#log.warn('gives a message back to the broker', { error: reason(error) });
-      const hurry = AbortSignal.any([channel.signal, stop]);
-      await sleep(this.#config.reconnect.minMs, undefined, { signal: hurry }).catch(() => undefined); // ended early, that is all
-      if (channel.requeue(message)) this.counters.requeued++;
+      const how = { waitMs: this.#config.reconnect.minMs, log: this.#log };
+      if (await giveBack(message, desk, error, how)) this.counters.requeued++;
     }
   }
 
