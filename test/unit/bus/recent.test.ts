@@ -12,11 +12,12 @@ test('the last `limit` keys are there with their last values, and never more tha
       const values = new Map<string, number>();
       for (const [i, [how, n]] of steps.entries()) {
         const key = String(n);
-        if (order.includes(key)) order.splice(order.indexOf(key), 1);
         if (how === 'delete') {
+          // Its place stays taken: a deletion brings nothing back that had left the window.
           recent.delete(key);
           values.delete(key);
         } else {
+          if (order.includes(key)) order.splice(order.indexOf(key), 1);
           recent.set(key, i);
           values.set(key, i);
           order.push(key);
