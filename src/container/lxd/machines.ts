@@ -55,7 +55,9 @@ export class LxdMachines implements Machines {
     const { client } = this.#runtime;
     const pool = await this.#patiently(() => ensureRootPool(client, signal), signal);
     const isNew = await this.#patiently(() => this.#makeOnce(spec, body, signal), signal);
-    await makeRootStub(await this.#lxdRoot(signal), pool, directoryName(this.#options.project, spec.name));
+    const lxdRoot = await this.#lxdRoot(signal);
+    const directory = directoryName(this.#options.project, spec.name);
+    await this.#patiently(() => makeRootStub(lxdRoot, pool, directory), signal);
     await this.#requireAlone(spec, isNew, signal);
     const made = await this.#runtime.find({ ref: spec.name, project: this.#options.project }, signal);
     if (made) return made;
@@ -166,12 +168,24 @@ export class LxdMachines implements Machines {
   /** @returns whether it was made just now. @throws SV_INSTANCE_EXISTS */
   async #makeOnce(spec: MachineSpec, body: ReturnType<typeof instanceOf>, signal: AbortSignal): Promise<boolean> {
     const { project } = this.#options;
-    const there = await this.#lookup.find({ ref: spec.name, project }, signal);
-    if (there && uuidOf(there) === spec.uuid && there.config[MADE_KEY] !== undefined) return false;
-    if (there) throw exists(spec, there);
+    if (await this.#isMade(spec, signal)) return false;
     const path = `/1.0/instances?project=${encodeURIComponent(project)}`;
-    await this.#runtime.client.change('POST', path, { body, signal });
+    try {
+      await this.#runtime.client.change('POST', path, { body, signal });
+    } catch (error) {
+      // Another maker of the same instance was faster; LXD says that in several ways, depending on how far that one is.
+      if (!(error instanceof LxdError) || error.status === 0 || !(await this.#isMade(spec, signal))) throw error;
+      return false;
+    }
     return true;
+  }
+
+  /** @throws SV_INSTANCE_EXISTS: the name is another's */
+  async #isMade(spec: MachineSpec, signal: AbortSignal): Promise<boolean> {
+    const there = await this.#lookup.find({ ref: spec.name, project: this.#options.project }, signal);
+    if (!there) return false;
+    if (uuidOf(there) === spec.uuid && there.config[MADE_KEY] !== undefined) return true;
+    throw exists(spec, there);
   }
 
   /** LXD refuses neither a second container with this uuid nor one with these ids. Asked afterwards, so that of two at once one sees it. */
