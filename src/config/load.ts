@@ -28,6 +28,7 @@ const ENVIRONMENT = {
   SHIFTVOL_LXD_SOCKET: ['runtimes', 'lxd', 'socket'],
   SHIFTVOL_LXD_PROJECT: ['runtimes', 'lxd', 'project'],
   SHIFTVOL_MANAGEMENT_URL: ['bus', 'management_url'],
+  SHIFTVOL_HTTP_LISTEN: ['http', 'listen'],
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 
 /**

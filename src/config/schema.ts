@@ -154,6 +154,13 @@ const migration = object({
   tls: object({ ca: nullable(absolutePath()), cert: nullable(absolutePath()), key: nullable(absolutePath()) }),
 });
 
+const http = object({
+  listen: nullable(hostAndPort('an address and a port, as 127.0.0.1:9477 or [::1]:9477')),
+  metrics: boolean(true),
+  page: boolean(false),
+  token_file: nullable(absolutePath()),
+});
+
 const nova = object({
   enabled: boolean(false),
   live_migration: oneOf(['refuse', 'stop_and_move'], 'refuse'),
@@ -196,6 +203,7 @@ export const schema = object({
   openstack: object({ cloud: nullable(string()), service_cloud: nullable(string()) }),
   bus,
   rpc,
+  http,
   nova,
   migration,
   bindings,
@@ -212,6 +220,7 @@ export type Config = Omit<Shape, 'host' | 'poolDir' | 'bus'> & {
 };
 export type BusConfig = Config['bus'];
 export type RpcConfig = Config['rpc'];
+export type HttpConfig = Config['http'];
 export type BindingsConfig = Config['bindings'];
 export type ImageBindingConfig = BindingsConfig['images'][number];
 export type VolumeBindingConfig = VolumeBinding;
