@@ -29,6 +29,7 @@ import type { Allocation, Also, UsedRange, VolumeService } from './ports.ts';
 import { findToDestroy, findToDetach, prepareAttach, prepareSpawn, type Settle } from './prepare.ts';
 import { type Preview, preview } from './preview.ts';
 import { KeyedQueue } from './queue.ts';
+import { RecentRuns } from './recent-runs.ts';
 import { type Recovered, recover, recoverOne } from './recover.ts';
 import { attachmentNotFound, idsInUse, instanceThere, rootInUse, unfinished } from './refuse.ts';
 import { mountIfGone } from './remount.ts';
@@ -61,6 +62,8 @@ export class Engine {
   readonly #tasks: Tasks;
   /** Saved copies of what is attached; and freezing it for somebody else's. */
   readonly snapshots: Snapshots;
+  /** For those who watch; costs nothing until somebody asks. */
+  readonly runs = new RecentRuns();
 
   constructor(deps: EngineDeps) {
     this.#deps = deps;

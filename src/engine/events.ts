@@ -1,3 +1,4 @@
+import { channel } from 'node:diagnostics_channel';
 import { report, type ShiftvolError } from '../errors.ts';
 import {
   type AttachmentEvent,
@@ -8,6 +9,9 @@ import {
   type Source,
   type StepTiming,
 } from './model.ts';
+
+/** Published for each event when it is made, a moment before the journal has it: for those who watch this process. */
+export const eventChannel = channel('shiftvol.event');
 
 /** What the events of one command have in common; each phase adds its own facts. */
 export class EventMaker {
@@ -32,15 +36,15 @@ export class EventMaker {
 
   start(id?: AttachmentId): AttachmentEvent {
     this.#begun = true;
-    return this.#event('start', id);
+    return told(this.#event('start', id));
   }
 
   end(id: AttachmentId | undefined, steps: readonly StepTiming[]): AttachmentEvent {
-    return { ...this.#event('end', id), durationMs: this.elapsedMs(), steps };
+    return told({ ...this.#event('end', id), durationMs: this.elapsedMs(), steps });
   }
 
   error(error: ShiftvolError, id?: AttachmentId): AttachmentEvent {
-    return { ...this.#event('error', id), durationMs: this.elapsedMs(), error: report(error) };
+    return told({ ...this.#event('error', id), durationMs: this.elapsedMs(), error: report(error) });
   }
 
   elapsedMs(): number {
@@ -65,6 +69,11 @@ export class EventMaker {
       ...(command.requestId === undefined ? {} : { requestId: command.requestId }),
     };
   }
+}
+
+function told(event: AttachmentEvent): AttachmentEvent {
+  if (eventChannel.hasSubscribers) eventChannel.publish(event);
+  return event;
 }
 
 function templateOf(command: Command): string | undefined {

@@ -109,6 +109,8 @@ export const apiRequest = z.discriminatedUnion('command', [
     dryRun,
   }),
   z.strictObject({ command: z.literal('list'), instance: name.optional() }),
+  // What was done lately, step by step: all that changed since the version of an earlier answer.
+  z.strictObject({ command: z.literal('runs'), since: z.int().nonnegative().default(0) }),
   z.strictObject({ command: z.literal('show'), ...named, target: path.optional() }),
   z.strictObject({ command: z.literal('recover'), dryRun }),
   z.strictObject({
@@ -168,6 +170,8 @@ export async function answer(engine: Engine, asked: ApiRequest, signal: AbortSig
     }
     case 'list':
       return listView(engine.list(), request.instance);
+    case 'runs':
+      return engine.runs.since(request.since);
     case 'show':
       return (await engine.show(refOf(request), request.target, signal)).map(viewOf);
     case 'recover': {
