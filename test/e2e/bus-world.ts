@@ -90,15 +90,18 @@ export class BusWorld implements AsyncDisposable {
     await this.rabbit.stop();
   }
 
-  /** `shiftvol serve`, on a configuration of its own (JSON is YAML). `wait`: until it is subscribed and bound. */
-  async serve(bus: object = {}, { wait = true } = {}): Promise<Agent> {
+  /** `shiftvol serve`, on a configuration of its own (JSON is YAML). `wait`: until it is subscribed and bound. `program`: see World. */
+  async serve(
+    bus: object = {},
+    { wait = true, program }: { readonly wait?: boolean; readonly program?: readonly string[] } = {},
+  ): Promise<Agent> {
     const exchanges = ['nova', 'openstack'].map(exchange => ({
       exchange,
       topics: ['versioned_notifications', 'notifications'],
     }));
     const events = { durable: this.#durable, queue: 'results' };
     const config = { bus: { listen: [this.rabbit.url], exchanges, events, ...QUICK, ...bus }, bindings: BINDINGS };
-    const agent = await this.world.agent(JSON.stringify(config));
+    const agent = await this.world.agent(JSON.stringify(config), program);
     this.#agents.push(agent);
     if (wait) await this.listening();
     return agent;

@@ -36,8 +36,8 @@ export type World = AsyncDisposable & {
   engine(change?: (deps: EngineDeps) => EngineDeps): Promise<Host>;
   /** `shiftvol ...` as a process of its own, against this world. */
   cli(...args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }>;
-  /** `shiftvol serve` as a process of its own, ready. */
-  agent(config?: string): Promise<Agent>;
+  /** `shiftvol serve` as a process of its own, ready. `program`: another than that of this checkout. */
+  agent(config?: string, program?: readonly string[]): Promise<Agent>;
 };
 
 export type Agent = AsyncDisposable & {
@@ -89,7 +89,7 @@ export async function makeWorld({ pool = true }: { readonly pool?: boolean } = {
     },
     engine: change => assemble(loadConfig({}, env), { outbox: false, ...(change && { change }) }),
     cli: (...args) => runCli(env, args),
-    agent: config => startAgent(dir, env, config),
+    agent: (config, program = [process.execPath, CLI]) => startAgent({ dir, env, config, program }),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
   return world;
@@ -112,11 +112,18 @@ async function runCli(
   return { code, stdout, stderr };
 }
 
-async function startAgent(dir: string, env: NodeJS.ProcessEnv, config: string | undefined): Promise<Agent> {
+type AgentOptions = {
+  readonly dir: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly config: string | undefined;
+  readonly program: readonly string[];
+};
+
+async function startAgent({ dir, env, config, program: [command = '', ...first] }: AgentOptions): Promise<Agent> {
   const file = join(dir, 'plugin.yaml');
   if (config !== undefined) writeFileSync(file, config);
-  const args = [CLI, 'serve', '-v', ...(config === undefined ? [] : ['--config', file])];
-  const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'ignore', 'pipe'] });
+  const args = [...first, 'serve', '-v', ...(config === undefined ? [] : ['--config', file])];
+  const child = spawn(command, args, { env, stdio: ['ignore', 'ignore', 'pipe'] });
   let log = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     log += text;
