@@ -10,7 +10,8 @@ import type { EngineDeps } from '../engine/deps.ts';
 import { Engine } from '../engine/engine.ts';
 import { rootsDir, volumesDir } from '../engine/plan.ts';
 import type { Connections } from '../engine/ports.ts';
-import { ShiftvolError } from '../errors.ts';
+import { Spares } from '../engine/spares.ts';
+import { explain, ShiftvolError } from '../errors.ts';
 import { intersect } from '../idmap/range.ts';
 import type { Log } from '../log/log.ts';
 import { KernelMounter } from '../mount/mounter.ts';
@@ -64,6 +65,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     rangeSize: config.idRangeSize,
   });
   const cloud = resources.use(new LazyCloud(config, options.log));
+  const backend = reflinkBackend({ poolDir });
   const deps: EngineDeps = {
     host,
     runDir,
@@ -71,7 +73,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     freezeDeadlineMs: config.freezeDeadlineMs,
     copyFreezeMs: config.volumes.copyFreezeMs,
     journal: store,
-    backend: reflinkBackend({ poolDir }),
+    backend,
     ...cinderParts(config, connectionsOf(config, cloud), cloud, options.log),
     saved: savedImages({ poolDir }),
     freezer: freezer(),
@@ -79,6 +81,8 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     mounter,
     runtimes,
     allocator,
+    ...(options.resident &&
+      config.spares > 0 && { spares: resources.use(sparesOf(config.spares, { backend, mounter }, options.log)) }),
   };
   const engine = new Engine(options.change?.(deps) ?? deps);
   const kept = resources.move();
@@ -90,6 +94,21 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }
+
+/** A full pool, for one, fails each time: it is told once in a while. */
+function sparesOf(count: number, parts: Pick<EngineDeps, 'backend' | 'mounter'>, log: Log | undefined): Spares {
+  let toldAt = Number.NEGATIVE_INFINITY;
+  return new Spares({
+    ...parts,
+    count,
+    onError: (error, template) => {
+      if (performance.now() - toldAt < SPARES_TOLD_MS) return;
+      toldAt = performance.now();
+      log?.warn(`a spare snapshot of template "${template}" failed, attaches do without: ${explain(error)}`);
+    },
+  });
+}
+const SPARES_TOLD_MS = 60_000;
 
 function connectionsOf({ runDir, volumes }: Config, cloud: LazyCloud): Connections {
   const { makeFilesystem, multipath, keysDir, localPaths } = volumes;

@@ -181,6 +181,7 @@ export const schema = object({
   subid_owner: string({ fallback: 'shiftvol', pattern: /^[^\s:]{1,64}$/, accepted: 'a user name or number' }),
   id_range_size: integer({ fallback: 65_536, min: 1, max: 4_294_901_760 }),
   parallel: integer({ fallback: 8, min: 1, max: 1024 }),
+  spares: integer({ fallback: 0, min: 0, max: 64 }),
   freeze_deadline_ms: integer({ fallback: 5000, min: 100, max: 600_000 }),
   runtimes: object({
     lxd: object({

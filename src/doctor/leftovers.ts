@@ -65,9 +65,13 @@ function loops({ stateDir, poolDir }: LeftoverPlaces, known: readonly Known[]): 
   const real = (path: string) => (existsSync(path) ? realpathSync(path) : path);
   const ours = new Set([...known.map(k => real(k.image)), real(poolImage(stateDir))]);
   const pool = real(poolDir);
-  return loopsInUse('/sys')
-    .filter(loop => undeleted(loop).startsWith(`${pool}/`) && !ours.has(undeleted(loop)))
-    .map(loop => `${loop.path} of ${loop.backingFile}`);
+  return (
+    loopsInUse('/sys')
+      // Spares are of a running agent: its end takes them along.
+      .filter(loop => !undeleted(loop).startsWith(`${pool}/spares/`))
+      .filter(loop => undeleted(loop).startsWith(`${pool}/`) && !ours.has(undeleted(loop)))
+      .map(loop => `${loop.path} of ${loop.backingFile}`)
+  );
 }
 
 function snapshots(poolDir: string, known: readonly Known[]): string[] {

@@ -11,6 +11,7 @@ import type {
   VolumeService,
 } from './ports.ts';
 import type { WrapStep } from './saga.ts';
+import type { Spares } from './spares.ts';
 
 /** All that the engine works with. */
 export type EngineDeps = {
@@ -35,5 +36,7 @@ export type EngineDeps = {
   readonly mounter: Mounter;
   readonly runtimes: readonly Runtime[];
   readonly allocator: Allocator;
+  /** Snapshots that are ready beforehand, where that was asked for. */
+  readonly spares?: Spares;
   readonly wrapStep?: WrapStep;
 };

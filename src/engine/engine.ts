@@ -1,6 +1,7 @@
 import { asError, ShiftvolError } from '../errors.ts';
 import { type Adoption, adopt } from './adopt.ts';
 import { build, releasedWith } from './attach.ts';
+import { commandChannel } from './channels.ts';
 import type { EngineDeps } from './deps.ts';
 import { type Taken, takeAway } from './detach.ts';
 import { EventMaker } from './events.ts';
@@ -84,6 +85,12 @@ export class Engine {
     signal: AbortSignal,
     tells: (error: ShiftvolError) => boolean = () => true,
   ): Promise<Outcome> {
+    const work = () => this.#execute(command, signal, tells);
+    if (!commandChannel.hasSubscribers) return await work();
+    return await commandChannel.tracePromise(work, { command, host: this.#deps.host });
+  }
+
+  async #execute(command: Command, signal: AbortSignal, tells: (error: ShiftvolError) => boolean): Promise<Outcome> {
     const { ref, project } = command.instance;
     return await this.#arrivals.run(`${project ?? ''}/${ref}`, async () => {
       const answered = this.#requests.answered(command);

@@ -64,6 +64,19 @@ export interface Backend {
   adoptSnapshot(image: string, name: string): Promise<void>;
   /** Names of all snapshots there are, for recover. */
   listSnapshots(): Promise<readonly string[]>;
+  readonly spares: SpareImages;
+}
+
+/** Snapshots that nobody has asked for yet. What has no engine any more is taken away by `sweep`. */
+export interface SpareImages {
+  /** Returns the path of a new one. @throws as `Backend.snapshot` */
+  make(template: Template): Promise<string>;
+  /** Makes it the snapshot of this name, while it may be in use. False: there is one of this name, or the spare is gone. */
+  give(path: string, snapshot: string): boolean;
+  /** "Not there" is success. */
+  remove(path: string): void;
+  /** Removes all that no device has in use. */
+  sweep(): void;
 }
 
 /** A copy of an attachment's image at one moment, kept under a name whatever becomes of the attachment. */
@@ -233,6 +246,8 @@ export interface Mounter {
    * @throws SV_VOLUME_NOT_FOUND; SV_VOLUME_IN_USE: mounted, or on another loop device; SV_IMAGE_REFUSED: not a clean ext4, xfs or btrfs
    */
   openDevice(image: ImageRef, options: OpenOptions): Promise<BlockDevice>;
+  /** Opens what a spare holds as `openDevice` does, and mounts it where nobody sees it: `mount` has the rest to do. @throws as both */
+  stage(image: ImageRef, known: Pick<Template, 'fsType' | 'uuid'>, signal?: AbortSignal): Promise<BlockDevice>;
   /**
    * Mounts with a fresh superblock, maps, verifies, places. Visible only when complete. Mounted there already from this device is success.
    * @throws SV_MOUNT with the kernel's reason; SV_IDMAP_INVALID; SV_IMAGE_REFUSED: the root directory's owner is no id of the map (a wrong idBase)

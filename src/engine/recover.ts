@@ -56,6 +56,7 @@ export async function recover(
   if (!dryRun) {
     await tasks.thawAll();
     await deps.saved.sweep();
+    deps.backend.spares.sweep();
   }
   // At once, as far as commands are: storage that is away keeps each waiting for as long as its own tools take.
   const checks = deps.journal

@@ -15,6 +15,8 @@ export type Reserved = {
   readonly secrets?: Secrets;
   /** What was connected: the plan knows its name only. */
   readonly connected?: ImageRef;
+  /** Of a snapshot that was ready beforehand. */
+  readonly staged?: BlockDevice;
 };
 export type WithDevice = Reserved & { readonly device: BlockDevice };
 export type WithMount = Reserved & { readonly mounted: Mounted };
@@ -26,7 +28,7 @@ export type Steps = ReturnType<typeof makeSteps>;
 
 export function makeSteps(deps: EngineDeps) {
   const wrap = deps.wrapStep ?? (step => step);
-  const { backend, connections, mounter } = deps;
+  const { backend, connections, mounter, spares } = deps;
   /** A volume that another attachment has taken was never this plan's. */
   const isTaken = (plan: Plan) => deps.journal.withImage(plan.image.path).some(a => a.plan.id !== plan.id);
 
@@ -53,11 +55,16 @@ export function makeSteps(deps: EngineDeps) {
       if (plan.snapshot === undefined) return input;
       if (!template) throw internal(plan, 'a snapshot was planned without its template');
       const sizeBytes = plan.source.kind === 'template' ? plan.source.sizeBytes : undefined;
+      const isPlain = sizeBytes === undefined && !plan.readOnly && !plan.snapshotKept;
+      const staged = isPlain ? spares?.take(template, plan.snapshot) : undefined;
+      if (staged) return { ...input, staged };
       await backend.snapshot(template, plan.snapshot, { signal, ...(sizeBytes === undefined ? {} : { sizeBytes }) });
       return input;
     },
     undo: async plan => {
-      if (plan.snapshot !== undefined && !plan.snapshotKept) await backend.removeSnapshot(plan.snapshot);
+      if (plan.snapshot === undefined || plan.snapshotKept) return;
+      await spares?.drop(plan.snapshot);
+      await backend.removeSnapshot(plan.snapshot);
     },
   };
 
@@ -65,16 +72,19 @@ export function makeSteps(deps: EngineDeps) {
     name: 'device',
     do: async (input, signal) => ({
       ...input,
-      device: await mounter.openDevice(input.connected ?? input.plan.image, {
-        readOnly: input.plan.readOnly,
-        // A snapshot that was kept has been written to since.
-        ...(input.template && !input.plan.snapshotKept && { known: input.template }),
-        signal,
-      }),
+      device:
+        input.staged ??
+        (await mounter.openDevice(input.connected ?? input.plan.image, {
+          readOnly: input.plan.readOnly,
+          // A snapshot that was kept has been written to since.
+          ...(input.template && !input.plan.snapshotKept && { known: input.template }),
+          signal,
+        })),
     }),
     undo: async (plan, { lazy, signal }) => {
       if (isTaken(plan)) return;
-      const { source } = plan;
+      const { source, snapshot: name } = plan;
+      if (name !== undefined) await spares?.drop(name);
       const image = source.kind === 'connection' ? await connections.find(source.connection, signal) : plan.image;
       if (image === undefined) return;
       // A lazy unmount leaves the device to whoever still holds it; `recover` sees to the rest.
@@ -88,6 +98,7 @@ export function makeSteps(deps: EngineDeps) {
       const { mountPath: path, idmap, idBase, readOnly, role, instanceMap } = input.plan;
       const spec = { path, idmap, idBase, readOnly, role, within: hostRanges(instanceMap) };
       const mounted = await mounter.mount(blockDevice, spec, signal);
+      if (input.plan.snapshot !== undefined) spares?.mounted(input.plan.snapshot);
       // Where a size was asked for, nobody sees it smaller. Elsewhere nothing is looked at: that would cost every attach.
       if (asksForSize(input.plan)) await mounter.grow(path, blockDevice.fsType);
       return { ...input, mounted };

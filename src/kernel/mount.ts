@@ -137,12 +137,13 @@ export function mountSetattr(mount: MountFd, set: number, clear: number): void {
 /**
  * Maps the owners seen through a detached mount by a user namespace, whose `inside` ids are those on disk. Can be done once only.
  * Borrows both descriptors; the namespace may be closed afterwards.
+ * `clear`: MOUNT_ATTR flags that the mount loses by the same call.
  * @throws {KernelError} EINVAL: attached already, no maps written, or the file system cannot be mapped; EPERM: mapped already, or the
  *   initial namespace; EBUSY: a file is open for writing on it
  * @see mount_setattr(2), Linux 5.12; btrfs 5.15
  */
-export function mountSetIdmap(mount: MountFd, userns: UsernsFd): void {
-  attributes.set([BigInt(MOUNT_ATTR.IDMAP), 0n, 0n, BigInt(descriptorArgument(userns))]);
+export function mountSetIdmap(mount: MountFd, userns: UsernsFd, clear = 0): void {
+  attributes.set([BigInt(MOUNT_ATTR.IDMAP), BigInt(clear), 0n, BigInt(descriptorArgument(userns))]);
   const done = sys.mountSetattr(descriptorArgument(mount), '', AT_EMPTY_PATH, attributes, MOUNT_ATTR_SIZE_VER0);
   check('mount_setattr', done, `fd ${mount}: idmap`);
 }

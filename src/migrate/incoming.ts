@@ -19,9 +19,9 @@ import { ShiftvolError } from '../errors.ts';
 import { isNodeErrno } from '../kernel/errno.ts';
 import { type Fd, type Owned, open } from '../kernel/fd.ts';
 import { tryLock } from '../kernel/file-lock.ts';
+import { entries } from '../storage/clone.ts';
 import { sync } from '../storage/import/staging.ts';
 import { layout } from '../storage/layout.ts';
-import { entries } from '../storage/reflink.ts';
 import { type Header, headerShape } from './header.ts';
 
 /** A pass that came whole. `image`: a file beside state.json. `template`: its name on this host. */

@@ -13,7 +13,9 @@ import {
   fsmount,
   fsopen,
 } from '../kernel/mount.ts';
-import type { GuardedMount } from './guard.ts';
+import type { SuperblockSpec } from './guard.ts';
+
+type FreshMount = SuperblockSpec & { readonly path?: string };
 
 /**
  * A mount of a superblock that nobody else has, not visible anywhere yet.
@@ -23,7 +25,7 @@ import type { GuardedMount } from './guard.ts';
 export async function freshMount(
   logs: KernelLogs,
   device: BlockDevice,
-  mount: GuardedMount,
+  mount: FreshMount,
   meanwhile: () => void,
 ): Promise<Owned<MountFd>> {
   using context = openContext(mount);
@@ -50,7 +52,7 @@ export async function freshMount(
   }
 }
 
-function openContext({ fsType }: GuardedMount): Owned<FsContextFd> {
+function openContext({ fsType }: SuperblockSpec): Owned<FsContextFd> {
   try {
     return fsopen(fsType);
   } catch (error) {
@@ -76,10 +78,11 @@ const LINES_TOLD = 4;
 function explainFailure(
   error: KernelError,
   device: BlockDevice,
-  { fsType, path }: GuardedMount,
+  { fsType, path }: FreshMount,
   log: { readonly words: readonly string[]; readonly readable: boolean },
 ): ShiftvolError {
-  const what = `Cannot mount the ${fsType} on ${device.path} at ${JSON.stringify(path)}`;
+  const where = path === undefined ? '' : ` at ${JSON.stringify(path)}`;
+  const what = `Cannot mount the ${fsType} on ${device.path}${where}`;
   if (error.errnoName === 'EBUSY')
     return new ShiftvolError('SV_VOLUME_IN_USE', `${what}: the device is mounted or in use already`, { cause: error });
   if (error.errnoName === 'EEXIST' && fsType === 'btrfs')

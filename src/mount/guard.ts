@@ -11,12 +11,16 @@ import { MOUNT_ATTR } from '../kernel/mount.ts';
 /** A parameter of fsconfig(2): a flag, or a key with its value. */
 export type MountOption = string | readonly [key: string, value: string];
 
-type Facts = {
-  readonly path: string;
+/** What a file system is mounted with, before anybody sees it. */
+export type SuperblockSpec = {
   readonly fsType: FsType;
   readonly options: readonly MountOption[];
   /** MOUNT_ATTR flags. */
   readonly attributes: number;
+};
+
+type Facts = SuperblockSpec & {
+  readonly path: string;
   readonly idmap: Idmap;
   /** Text of /proc/PID/uid_map and gid_map. */
   readonly maps: { readonly uid: string; readonly gid: string };
@@ -59,6 +63,11 @@ export function guard(fsType: FsType, spec: MountSpec): GuardedMount {
     maps: { uid: uidMapText(idmap, 'uid'), gid: uidMapText(idmap, 'gid') },
   };
   return facts as GuardedMount;
+}
+
+/** For a mount that nobody sees yet and that has no map: the strictest that a writable one can have. `guard` says what it becomes. */
+export function guardUnseen(fsType: FsType): SuperblockSpec {
+  return { fsType, options: OPTIONS[fsType], attributes: MOUNT_ATTR.NODEV | MOUNT_ATTR.NOSUID };
 }
 
 /** The host id that an id on disk shows as; undefined where it has none (the kernel shows 65534). */

@@ -1,13 +1,25 @@
 import type { FsType } from '../engine/model.ts';
-import type { BlockDevice, Grown, ImageRef, Mounted, Mounter, MountSpec, OpenOptions } from '../engine/ports.ts';
+import type {
+  BlockDevice,
+  Grown,
+  ImageRef,
+  Mounted,
+  Mounter,
+  MountSpec,
+  OpenOptions,
+  Template,
+} from '../engine/ports.ts';
 import { KernelLogs } from '../kernel/kmsg.ts';
 import { statxIfThere } from '../kernel/statx.ts';
+import { freshMount } from './fresh.ts';
 import { enlarge, grow, sizeOf } from './grow.ts';
+import { guardUnseen } from './guard.ts';
 import { Inside } from './inside.ts';
 import { openBlock } from './open-block.ts';
 import { openFile } from './open-file.ts';
 import { mountedAt, place } from './place.ts';
 import { released } from './released.ts';
+import { StagedDevice } from './staged.ts';
 import { unmount } from './unmount.ts';
 import { UsernsCache } from './userns-cache.ts';
 
@@ -50,6 +62,14 @@ export class KernelMounter implements Mounter, AsyncDisposable {
     return image.kind === 'file'
       ? openFile(image.path, { ...this.#deps, readOnly, known, signal })
       : openBlock(image.path, { ...this.#deps, readOnly });
+  }
+
+  async stage(image: ImageRef, known: Pick<Template, 'fsType' | 'uuid'>, signal?: AbortSignal): Promise<BlockDevice> {
+    await using scope = new AsyncDisposableStack();
+    const device = scope.use(await this.openDevice(image, { readOnly: false, known, ...(signal && { signal }) }));
+    const mount = await freshMount(this.#deps.logs, device, guardUnseen(device.fsType), () => undefined);
+    scope.move();
+    return new StagedDevice(device, mount);
   }
 
   async mount(device: BlockDevice, spec: MountSpec, signal?: AbortSignal): Promise<Mounted> {

@@ -13,6 +13,7 @@ import { type GuardedMount, guard, hostIdOf } from './guard.ts';
 import { readMountinfo, topmostAt } from './mountinfo.ts';
 import { inUse } from './open-file.ts';
 import { OpenedDevice } from './opened-device.ts';
+import { StagedDevice } from './staged.ts';
 import type { UsernsCache } from './userns-cache.ts';
 
 type Deps = { readonly procRoot: string; readonly namespaces: UsernsCache; readonly logs: KernelLogs };
@@ -33,12 +34,15 @@ export async function place(
   if (device instanceof OpenedDevice && device.found && isMountedSomewhere(deps, device))
     throw inUse(`Cannot mount ${device.path} at ${JSON.stringify(guarded.path)}: it is mounted already`);
   signal?.throwIfAborted();
+  const staged = device instanceof StagedDevice && !spec.readOnly ? device : undefined;
   // The namespace is kept for the moment, below, in which it is used.
-  using mount = await freshMount(deps.logs, device, guarded, () => void deps.namespaces.get(guarded.maps));
+  using mount =
+    staged?.take() ?? (await freshMount(deps.logs, device, guarded, () => void deps.namespaces.get(guarded.maps)));
   signal?.throwIfAborted();
   const owner = fstatx(mount.fd);
   const expected = requireMappedRoot(owner, device, guarded, spec.idBase);
-  setIdmap(deps, mount.fd, device, guarded);
+  // Whatever it was staged with and is not to have: setuid programs, for a root file system.
+  setIdmap(deps, mount.fd, device, guarded, (staged?.attributes ?? 0) & ~guarded.attributes);
   requireOwner(fstatx(mount.fd), expected, guarded);
   makeDirectory(guarded.path);
   let placed = false;
@@ -96,9 +100,15 @@ function requireMappedRoot(
   );
 }
 
-function setIdmap({ namespaces }: Deps, mount: MountFd, device: BlockDevice, guarded: GuardedMount): void {
+function setIdmap(
+  { namespaces }: Deps,
+  mount: MountFd,
+  device: BlockDevice,
+  guarded: GuardedMount,
+  clear: number,
+): void {
   try {
-    mountSetIdmap(mount, namespaces.get(guarded.maps));
+    mountSetIdmap(mount, namespaces.get(guarded.maps), clear);
   } catch (error) {
     if (!isErrno(error, 'EINVAL') || error.call !== 'mount_setattr') throw error;
     throw new ShiftvolError(

@@ -6,13 +6,15 @@ const NAME = /^[a-z0-9_-][a-z0-9._-]{0,63}$/;
 const ACCEPTED = 'accepted are 1 to 64 of a-z, 0-9, ".", "_" and "-", not beginning with "."';
 
 /**
- * `templates/NAME/{image,template.json}`, `snapshots/TEMPLATE/ID`, `saved/ATTACHMENT/NAME` and `incoming/ATTACHMENT/`. A template's snapshots have a directory of their own, so that
+ * `templates/NAME/{image,template.json}`, `snapshots/TEMPLATE/ID`, `spares/ID`, `saved/ATTACHMENT/NAME` and `incoming/ATTACHMENT/`. A template's snapshots have a directory of their own, so that
  * "is it in use?" is one rmdir(2). Names that begin with a dot are never templates: the lock and what is being made or removed.
  */
 export type Layout = {
   readonly poolDir: string;
   readonly templates: string;
   readonly snapshots: string;
+  /** Snapshots that were made before anybody asked for them. */
+  readonly spares: string;
   readonly lock: string;
   templateDir(name: string): string;
   image(name: string): string;
@@ -39,6 +41,7 @@ export function layout(poolDir: string): Layout {
     poolDir,
     templates,
     snapshots,
+    spares: join(poolDir, 'spares'),
     lock: join(templates, '.lock'),
     templateDir: name => join(templates, templateName(name)),
     image: name => join(templates, templateName(name), 'image'),

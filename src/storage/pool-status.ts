@@ -5,9 +5,9 @@ import { ShiftvolError } from '../errors.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import { open } from '../kernel/fd.ts';
 import { ficlone } from '../kernel/reflink.ts';
+import { entries } from './clone.ts';
 import { layout } from './layout.ts';
 import { mountedHere } from './loop-of.ts';
-import { entries } from './reflink.ts';
 
 export type PoolPaths = { readonly stateDir: string; readonly poolDir: string };
 

@@ -7,31 +7,17 @@
  *   takes its directory entry and its shared extents along. `snapshot`, called again by recover, makes it anew from the template;
  * - or whole. The template itself was synced before it got its name.
  */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  fsyncSync,
-  ftruncateSync,
-  linkSync,
-  lstatSync,
-  openSync,
-  readdirSync,
-  statSync,
-  unlinkSync,
-} from 'node:fs';
+import { closeSync, fsyncSync, linkSync, lstatSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Backend, Template } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
 import { hasCapability } from '../kernel/capability.ts';
-import { isErrno, isNodeErrno } from '../kernel/errno.ts';
-import { ficlone } from '../kernel/reflink.ts';
+import { isNodeErrno } from '../kernel/errno.ts';
+import { clone, entries, templateGone, told, unlinkIfThere } from './clone.ts';
 import { layout, snapshotParts, templateName } from './layout.ts';
+import { spareImages } from './spare-images.ts';
 import { readTemplate } from './template-file.ts';
 import { runTool } from './tool.ts';
-
-/** Not O_APPEND: FICLONE refuses that. Not O_EXCL: a half-made one of the same name is made whole. */
-const READ_WRITE_CREATE = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
 
 /** All calls are synchronous: none of them sleeps longer than a log write, and a hop to the thread pool costs more than they do. */
 export function reflinkBackend({ poolDir }: { readonly poolDir: string }): Backend {
@@ -93,6 +79,8 @@ export function reflinkBackend({ poolDir }: { readonly poolDir: string }): Backe
         entries(at.snapshotDir(template)).map(id => `${template}/${id}`),
       );
     },
+
+    spares: spareImages(at),
   };
 }
 
@@ -102,45 +90,6 @@ function syncDirectory(path: string): void {
     fsyncSync(fd);
   } finally {
     closeSync(fd);
-  }
-}
-
-function unlinkIfThere(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if (!isNodeErrno(error, 'ENOENT')) throw error;
-  }
-}
-
-/** The names in a directory of a pool, without those that are hidden. None where there is no such directory. */
-export function entries(directory: string): readonly string[] {
-  try {
-    return readdirSync(directory).filter(name => !name.startsWith('.'));
-  } catch (error) {
-    if (isNodeErrno(error, 'ENOENT')) return [];
-    throw error;
-  }
-}
-
-/**
- * The source is opened first, and the directory is never made here: `template remove` takes the snapshots' directory away before the
- * image, so that a snapshot cannot appear beside a template that is going. Returns whether it was made now.
- */
-function clone(template: Template, path: string, size: number): boolean {
-  const from = openSync(template.path, 'r');
-  try {
-    const to = openSync(path, READ_WRITE_CREATE, 0o600);
-    try {
-      const there = fstatSync(to).size;
-      if (there < template.sizeBytes) ficlone(to, from, path);
-      if (there < size && size > template.sizeBytes) ftruncateSync(to, size);
-      return there < template.sizeBytes;
-    } finally {
-      closeSync(to);
-    }
-  } finally {
-    closeSync(from);
   }
 }
 
@@ -167,25 +116,6 @@ function wantedSize(template: Template, sizeBytes = template.sizeBytes): number 
     'SV_USAGE',
     `Cannot make a snapshot of ${sizeBytes} bytes: template "${template.name}" has ${template.sizeBytes}, and a snapshot cannot be smaller`,
     { field: 'sizeBytes' },
-  );
-}
-
-function told(error: unknown, name: string): unknown {
-  if (isNodeErrno(error, 'ENOSPC', 'EDQUOT') || isErrno(error, 'ENOSPC', 'EDQUOT'))
-    return new ShiftvolError('SV_NO_SPACE', `Cannot make snapshot "${name}": the pool is full`, {
-      remedy: 'destroy attachments, remove templates, or "shiftvol pool grow --size SIZE"',
-      cause: error,
-    });
-  if (isNodeErrno(error, 'ENOENT')) return templateGone(name, error);
-  return error;
-}
-
-function templateGone(snapshot: string, cause: unknown): ShiftvolError {
-  const [template] = snapshotParts(snapshot);
-  return new ShiftvolError(
-    'SV_TEMPLATE_NOT_FOUND',
-    `Cannot make snapshot "${snapshot}": template "${template}" is gone, or is being removed`,
-    { field: 'template', cause },
   );
 }
 

@@ -13,7 +13,6 @@ import {
   renameSync,
   rmdirSync,
   statSync,
-  unlinkSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -26,10 +25,10 @@ import { open } from '../kernel/fd.ts';
 import { fileExtents } from '../kernel/fiemap.ts';
 import { O_SUSPICIOUS } from '../kernel/file-lock.ts';
 import { ficloneAsync } from '../kernel/reflink.ts';
+import { entries, unlinkIfThere } from './clone.ts';
 import { sparseChunks } from './import/copy.ts';
 import { layout } from './layout.ts';
 import { isGone, ownMark } from './process-mark.ts';
-import { entries } from './reflink.ts';
 import { runTool } from './tool.ts';
 
 const fsyncAsync = promisify(fsync);
@@ -210,14 +209,6 @@ function usage(path: string): { readonly exclusiveBytes: number; readonly shared
 async function* readSparse(path: string, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
   using file = open(path, constants.O_RDONLY);
   yield* sparseChunks(file.fd, path, fstatSync(file.fd).size, signal);
-}
-
-function unlinkIfThere(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if (!isNodeErrno(error, 'ENOENT', 'ENOTDIR')) throw error;
-  }
 }
 
 function removeIfEmpty(path: string): void {

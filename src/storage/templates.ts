@@ -6,10 +6,10 @@ import { ShiftvolError } from '../errors.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import { open } from '../kernel/fd.ts';
 import { FS_IMMUTABLE_FL, getInodeFlags } from '../kernel/inode-flags.ts';
+import { entries } from './clone.ts';
 import { type CopyOptions, sha256Of } from './import/copy.ts';
 import { discard, discardStale, sync, withPoolLock } from './import/staging.ts';
 import { type Layout, layout, templateName } from './layout.ts';
-import { entries } from './reflink.ts';
 import { readTemplate } from './template-file.ts';
 
 type Pool = { readonly poolDir: string };

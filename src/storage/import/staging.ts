@@ -21,8 +21,8 @@ import { isErrno, isNodeErrno } from '../../kernel/errno.ts';
 import { type Fd, type Owned, open } from '../../kernel/fd.ts';
 import { tryLock } from '../../kernel/file-lock.ts';
 import { FS_IMMUTABLE_FL, getInodeFlags, setInodeFlags } from '../../kernel/inode-flags.ts';
+import { entries } from '../clone.ts';
 import type { Layout } from '../layout.ts';
-import { entries } from '../reflink.ts';
 
 const UNFINISHED = /^\.(import|remove)-/;
 const LOCK_WAIT_MS = 10_000;

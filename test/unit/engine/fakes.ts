@@ -70,6 +70,11 @@ export class FakeHost {
   /** Targets inside containers that a process holds. */
   readonly busyInside = new Set<string>();
   readonly busyOutside = new Set<string>();
+  /** Paths of spares that nobody has. */
+  readonly spares = new Set<string>();
+  readonly staged = new Set<string>();
+  #nextSpare = 0;
+  readonly #given = new Map<string, string>();
   #nextDevice = 0;
   readonly #opened = new Map<string, string>();
 
@@ -107,6 +112,21 @@ export class FakeHost {
         this.snapshots.add(name);
       },
       listSnapshots: async () => [...this.snapshots],
+      spares: {
+        make: async () => {
+          const path = `/pool/spares/${this.#nextSpare++}`;
+          this.spares.add(path);
+          return path;
+        },
+        give: (path, snapshot) => {
+          if (!this.spares.delete(path) || this.snapshots.has(snapshot)) return false;
+          this.snapshots.add(snapshot);
+          this.#given.set(path, `/pool/snapshots/${snapshot}`);
+          return true;
+        },
+        remove: path => void this.spares.delete(path),
+        sweep: () => this.spares.clear(),
+      },
     };
   }
 
@@ -250,8 +270,24 @@ export class FakeHost {
           async [Symbol.asyncDispose]() {},
         } satisfies BlockDevice;
       },
+      stage: async ({ path }) => {
+        const devno = `7:${this.#nextDevice++}`;
+        this.#opened.set(devno, path);
+        this.staged.add(devno);
+        const letGo = () => this.staged.delete(devno);
+        return {
+          path: `/dev/loop${devno.slice(2)}`,
+          devno,
+          fsType: 'ext4',
+          uuid: path,
+          async [Symbol.asyncDispose]() {
+            letGo();
+          },
+        } satisfies BlockDevice;
+      },
       mount: async (device, spec: MountSpec) => {
-        const image = this.#opened.get(device.devno) ?? '';
+        const opened = this.#opened.get(device.devno) ?? '';
+        const image = this.#given.get(opened) ?? opened;
         this.mounts.set(spec.path, { image, devno: device.devno, extents: spec.idmap.length });
         return { path: spec.path, devno: device.devno, mountId: 1n };
       },
