@@ -1,5 +1,6 @@
 /** An event of ours as an oslo.messaging notification. Pure. */
 import { createHash } from 'node:crypto';
+import { openstackRequestId } from '../engine/channels.ts';
 import type { AttachmentEvent } from '../engine/model.ts';
 import { encode } from './envelope.ts';
 import type { OutboxEntry } from './outbox.ts';
@@ -24,14 +25,9 @@ export function notificationOf({ id, event }: OutboxEntry): OutgoingNotification
     priority: priority.toUpperCase(),
     timestamp: timestamp(event.at),
     payload: payload(event),
-    _context_request_id: contextOf(event.requestId),
+    _context_request_id: openstackRequestId(event.requestId) ?? null,
   });
   return { ...body, priority, messageId };
-}
-
-/** The id that OpenStack knows: ours is `attach/INSTANCE/VOLUME/req-…`, for a later try with `#1` behind it. */
-function contextOf(requestId: string | undefined): string | null {
-  return requestId?.split('/').at(-1)?.replace(/#\d+$/, '') ?? null;
 }
 
 function payload(event: AttachmentEvent) {

@@ -1,5 +1,6 @@
 /** Tells what happened: takes events out of the outbox, in order, and forgets each when the broker has confirmed it. */
 import type { BusConfig } from '../config/schema.ts';
+import { type ToldMessage, toldChannel } from '../engine/channels.ts';
 import type { Log } from '../log/log.ts';
 import { BusChannel } from './channel.ts';
 import type { Session } from './connection.ts';
@@ -53,6 +54,7 @@ export class Publisher {
   /** All at once, confirmed one after the other, so that order is kept and a failure leaves the rest in the outbox. */
   async #tell(channel: BusChannel, batch: readonly OutboxEntry[]): Promise<void> {
     const { exchange, topic } = this.#config.events;
+    const began = performance.now();
     const publishing = batch.map(entry => {
       const { content, contentType, contentEncoding, priority } = notificationOf(entry);
       // No AMQP message id and no headers: like oslo.messaging's own.
@@ -69,6 +71,9 @@ export class Publisher {
       await publishing[i];
       this.#outbox.sent(entry.id);
       this.published++;
+      if (!toldChannel.hasSubscribers) continue;
+      const told: ToldMessage = { event: entry.event, exchange, ms: performance.now() - began };
+      toldChannel.publish(told);
     }
   }
 }
