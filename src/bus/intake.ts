@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConsumeMessage } from 'amqplib';
 import type { Config } from '../config/schema.ts';
+import { asked, type RequestMessage } from '../engine/channels.ts';
 import type { Command } from '../engine/model.ts';
 import { CODES, isError } from '../errors.ts';
 import { uniqueId } from '../events/notification.ts';
@@ -18,6 +19,7 @@ import { giveBack } from './give-back.ts';
 import { type Outlet, type Passage, passageOf, type Why } from './outlet.ts';
 import { Recent } from './recent.ts';
 import { judge, reasonText, type Verdict } from './verdict.ts';
+import { watchedNotification, watchedVerdict } from './watched.ts';
 import { Wishes } from './wishes.ts';
 
 /** Carries a command out; see BusServiceOptions.handle. `isFinal`: whether a failure is the outcome, neither tried again nor ignored. */
@@ -127,7 +129,10 @@ export class Intake {
       desk.channel.ack(message);
       return;
     }
-    const work = this.#carryOut(message, desk, told);
+    const work = asked(
+      () => watchedNotification(message, told, id),
+      request => this.#carryOut(message, desk, told, request),
+    );
     if (id !== undefined) {
       const outcome = work.catch(() => false);
       this.#known.set(id, outcome);
@@ -139,11 +144,12 @@ export class Intake {
   }
 
   /** @returns whether it needs no second time */
-  async #carryOut(message: ConsumeMessage, desk: Desk, told: Told): Promise<boolean> {
+  async #carryOut(message: ConsumeMessage, desk: Desk, told: Told, request?: RequestMessage): Promise<boolean> {
     const passage = passageOf(message);
     const { command } = told;
     if (passage.firstSeenMs !== undefined && this.#wishes.isVoid(command, passage.firstSeenMs)) {
       this.counters.ignored.superseded++;
+      if (request) request.outcome = 'superseded';
       desk.channel.ack(message);
       return true;
     }
@@ -154,7 +160,9 @@ export class Intake {
       await this.#handle(numbered(command, passage), this.#cut.signal, isFinal);
     } catch (error) {
       if (this.#cut.signal.aborted || isError(error, 'SV_CANCELLED')) throw error;
-      return await this.#failed(verdict(error), message, desk, told, firstSeenMs);
+      const judged = verdict(error);
+      if (request) Object.assign(request, watchedVerdict(judged));
+      return await this.#failed(judged, message, desk, told, firstSeenMs);
     }
     this.counters.handled++;
     desk.channel.ack(message);

@@ -2,9 +2,10 @@ import { chmodSync, lstatSync, statSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
+import { type RequestMessage, asked as watch } from '../engine/channels.ts';
 import type { Engine } from '../engine/engine.ts';
 import { asError, CODES, report, ShiftvolError } from '../errors.ts';
-import { type ApiRequest, answer } from './api.ts';
+import { type ApiRequest, answer, parseApiRequest } from './api.ts';
 
 /** A request is a command with a few paths: more is junk. */
 const MAX_BODY_BYTES = 64 * 1024;
@@ -118,10 +119,31 @@ async function handle(
         `Cannot answer ${request.method} ${request.url}: there is POST /v1/call and GET /v1/health`,
       );
     const asked = parse(await body(request));
-    send(response, 200, { result: await answer(engine, asked, AbortSignal.any([signal, gone.signal])) });
+    const stop = AbortSignal.any([signal, gone.signal]);
+    const work = () => answer(engine, asked, stop);
+    send(response, 200, { result: await (onlyLooks(asked) ? work() : watch(() => watchedCall(request, asked), work)) });
   } catch (error) {
     send(response, CODES[asError(error).code].http, { error: report(error) });
   }
+}
+
+const LOOKING = new Set(['list', 'show', 'runs', 'snapshot.list', 'snapshot.find', 'idmap.list']);
+/** Whoever watches what is done has no use for it. */
+const onlyLooks = (asked: ApiRequest): boolean => LOOKING.has(asked?.command);
+
+/** What a request says of itself to those who watch this process. @throws SV_MESSAGE */
+function watchedCall({ headers }: IncomingMessage, asked: ApiRequest): RequestMessage {
+  const { traceparent, tracestate } = headers;
+  const request = parseApiRequest(asked);
+  const body = request.command === 'execute' || request.command === 'attach.volume' ? request.body : undefined;
+  return {
+    by: 'http',
+    name: request.command === 'execute' ? request.body.action : request.command,
+    ...(body?.requestId !== undefined && { requestId: body.requestId }),
+    ...(body && { instance: body.instance.ref }),
+    ...(typeof traceparent === 'string' && { traceparent }),
+    ...(typeof tracestate === 'string' && { tracestate }),
+  };
 }
 
 /** JSON; its shape is looked at by who answers. */

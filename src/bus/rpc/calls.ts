@@ -5,10 +5,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Message } from 'amqplib';
 import type { Config } from '../../config/schema.ts';
+import { asked, type RequestMessage } from '../../engine/channels.ts';
 import { explain } from '../../errors.ts';
 import type { Log } from '../../log/log.ts';
 import { decode } from '../envelope.ts';
 import { Recent } from '../recent.ts';
+import { watchedCall } from '../watched.ts';
 import { checkEndpoints, findMethod } from './dispatch.ts';
 import { RemoteError, type RpcEndpoint } from './endpoint.ts';
 import { failureOf, remoteErrorOf } from './failure.ts';
@@ -128,8 +130,15 @@ export class Calls {
       }
       this.#known.set(uniqueId, true);
     }
-    const work = this.#carryOut(parsed.value);
     const looks = this.#onlyLooks(parsed.value) ? 1 : 0;
+    // What only looks comes every minute for each instance: nobody has to watch that.
+    const work =
+      looks > 0
+        ? this.#carryOut(parsed.value)
+        : asked(
+            () => watchedCall(message, parsed.value),
+            watched => this.#carryOut(parsed.value, watched),
+          );
     this.#looking += looks;
     this.#running.add(work);
     work.finally(() => {
@@ -150,18 +159,18 @@ export class Calls {
   }
 
   /** Never rejects. */
-  async #carryOut(request: RpcRequest): Promise<void> {
+  async #carryOut(request: RpcRequest, watched?: RequestMessage): Promise<void> {
     const { reply: to, monitorS } = request;
     const heartbeats =
       to && monitorS !== undefined ? setInterval(() => this.#replies.heartbeat(to), monitorS * 500) : undefined;
     try {
-      await this.#answer(request);
+      await this.#answer(request, watched);
     } finally {
       clearInterval(heartbeats);
     }
   }
 
-  async #answer(request: RpcRequest): Promise<void> {
+  async #answer(request: RpcRequest, watched?: RequestMessage): Promise<void> {
     const { method, args, context, reply: to } = request;
     try {
       const call = { method, ...context, signal: this.#cut.signal };
@@ -170,6 +179,7 @@ export class Calls {
       this.counters.done++;
     } catch (error) {
       this.counters.failed++;
+      if (watched) watched.failure = error;
       const told = remoteErrorOf(error, method);
       // Whoever answers with an error of the caller's own world has told of it himself.
       this.#log[error instanceof RemoteError ? 'debug' : 'warn'](`cannot do what a caller asks: ${explain(error)}`, {

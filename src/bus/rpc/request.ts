@@ -21,6 +21,7 @@ const message = z.object({
   _context_global_request_id: z.optional(z.unknown()),
   _context_user_id: z.optional(z.unknown()),
   _context_project_id: z.optional(z.unknown()),
+  _context_trace_info: z.optional(z.unknown()),
 });
 
 export type RpcRequest = {
@@ -34,6 +35,8 @@ export type RpcRequest = {
   readonly monitorS?: number;
   /** The same for a message that is sent or delivered again. */
   readonly uniqueId?: string;
+  /** Of a caller that osprofiler traces: where it was, as a W3C traceparent. */
+  readonly traced?: string;
   readonly context: Omit<RpcCall, 'method' | 'signal'>;
 };
 
@@ -45,6 +48,7 @@ export function parseRequest(inner: unknown): Parsed<RpcRequest> {
   if (messageId !== undefined && queue === undefined) return { ok: false, reason: '_reply_q: nothing, for a call' };
   const monitorS = monitorOf(m._timeout);
   const uniqueId = firstId(m._unique_id);
+  const traced = tracedBy(m._context_trace_info);
   return {
     ok: true,
     value: {
@@ -55,6 +59,7 @@ export function parseRequest(inner: unknown): Parsed<RpcRequest> {
       ...(messageId === undefined || queue === undefined ? {} : { reply: { queue, messageId } }),
       ...(monitorS === undefined ? {} : { monitorS }),
       ...(uniqueId === undefined ? {} : { uniqueId }),
+      ...(traced === undefined ? {} : { traced }),
       context: contextOf(m),
     },
   };
@@ -64,6 +69,17 @@ export function parseRequest(inner: unknown): Parsed<RpcRequest> {
 function monitorOf(timeout: unknown): number | undefined {
   if (typeof timeout !== 'number' || !(timeout >= 2)) return undefined;
   return Math.min(Math.trunc(timeout), 86_400);
+}
+
+const uuid = z.string().check(z.regex(/^[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}$/));
+const traceInfo = z.object({ base_id: uuid, parent_id: uuid });
+
+/** The ids that osprofiler's own OTLP driver makes of its uuids: all of a trace's, the last 64 bits of a span's. Its key stays unread. */
+function tracedBy(info: unknown): string | undefined {
+  const parsed = info === undefined ? undefined : traceInfo.safeParse(info);
+  if (!parsed?.success) return undefined;
+  const [trace, span] = [parsed.data.base_id, parsed.data.parent_id].map(id => id.replaceAll('-', ''));
+  return `00-${trace}-${span?.slice(16)}-01`;
 }
 
 function contextOf(m: z.infer<typeof message>): RpcRequest['context'] {
