@@ -23,6 +23,7 @@ export type StepMessage = {
   readonly instance: string;
   readonly step: string;
   readonly ms: number;
+  readonly plan: Plan;
   readonly error?: unknown;
 };
 export const stepChannel = channel('shiftvol.step');
@@ -40,7 +41,7 @@ export async function timed<T>(plan: Plan, step: string, timings: StepTiming[], 
     const ms = Math.round((performance.now() - started) * 1000) / 1000;
     if (error === undefined) timings.push({ step, ms });
     if (stepChannel.hasSubscribers) {
-      const message: StepMessage = { attachment: plan.id, instance: plan.instance, step, ms };
+      const message: StepMessage = { attachment: plan.id, instance: plan.instance, step, ms, plan };
       stepChannel.publish(error === undefined ? message : { ...message, error });
     }
   }
