@@ -20,6 +20,11 @@ export class Flusher implements Disposable {
     this.#file = openSync(path, 'r');
   }
 
+  /** Of the sync that failed, after which all do. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
   /** Something was written. */
   note(): void {
     this.#clean = false;

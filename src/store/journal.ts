@@ -12,6 +12,7 @@ import type {
   Task,
 } from '../engine/model.ts';
 import type { Allocation, Also, Journal, RequestRecord } from '../engine/ports.ts';
+import { type Census, census } from './census.ts';
 import { Flusher } from './flusher.ts';
 import { toAllocation, toAttachment } from './rows.ts';
 import { migrate } from './schema.ts';
@@ -37,6 +38,7 @@ export type StoreOptions = {
  */
 export class Store implements Journal, Disposable {
   readonly #db: DatabaseSync;
+  readonly #path: string;
   readonly #outbox: boolean;
   readonly #statements = new Map<string, StatementSync>();
   readonly #listeners = new Set<() => void>();
@@ -54,6 +56,7 @@ export class Store implements Journal, Disposable {
   constructor(options: StoreOptions) {
     this.#outbox = options.outbox;
     const path = join(options.stateDir, 'journal.db');
+    this.#path = path;
     try {
       mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
       this.#db = new DatabaseSync(path, { timeout: options.lockTimeoutMs });
@@ -90,6 +93,15 @@ export class Store implements Journal, Disposable {
     });
     flushed.catch(() => undefined); // those who wait hear of it
     return flushed;
+  }
+
+  /** Why nothing can be brought to the disk any more, until the next start. */
+  get failure(): unknown {
+    return this.#log.failure;
+  }
+
+  census(): Census {
+    return census(this.#db, this.#path);
   }
 
   list(instance?: InstanceKey): readonly Attachment[] {
