@@ -1,7 +1,9 @@
 /** Every key of plugin.yaml with its default; what each means stands in plugin.yaml itself, by its comment. */
 import { imageBinding, type VolumeBinding, volumeBinding } from './bindings.ts';
+import { httpUrl } from './http-url.ts';
 import {
   boolean,
+  fraction,
   integer,
   isPrintable,
   list,
@@ -123,7 +125,7 @@ const bus = object({
     key: nullable(absolutePath()),
   }),
   heartbeat_s: integer({ fallback: 15, min: 0, max: 3600 }),
-  management_url: nullable(string({ pattern: /^https?:\/\/[^\s]+$/, accepted: 'http://user:password@host:15672' })),
+  management_url: nullable(httpUrl({ accepted: 'http://user:password@host:15672', credentials: true })),
 });
 
 const bindings = object({
@@ -152,6 +154,23 @@ const migration = object({
   listen: nullable(hostAndPort('an address and a port, as 192.0.2.1:7780 or [2001:db8::1]:7780')),
   advertise: nullable(hostAndPort('a name or address and a port, as node1.example.org:7780')),
   tls: object({ ca: nullable(absolutePath()), cert: nullable(absolutePath()), key: nullable(absolutePath()) }),
+});
+
+const log = object({
+  level: oneOf(['error', 'warn', 'info', 'debug'], 'info'),
+  format: nullable(oneOf(['json', 'text', 'pretty'], 'text')),
+});
+
+const trace = object({
+  otlp_endpoint: nullable(
+    httpUrl({ accepted: 'http://host:4318 or https://, without user, password and "?",', credentials: false }),
+  ),
+  sample_ratio: fraction(1),
+  service_name: string({
+    fallback: 'shiftvol',
+    pattern: { test: text => text.length <= 255 && isPrintable(text) },
+    accepted: 'a name of up to 255 characters',
+  }),
 });
 
 const http = object({
@@ -205,6 +224,8 @@ export const schema = object({
   bus,
   rpc,
   http,
+  log,
+  trace,
   nova,
   migration,
   bindings,
@@ -222,6 +243,8 @@ export type Config = Omit<Shape, 'host' | 'poolDir' | 'bus'> & {
 export type BusConfig = Config['bus'];
 export type RpcConfig = Config['rpc'];
 export type HttpConfig = Config['http'];
+export type LogConfig = Config['log'];
+export type TraceConfig = Config['trace'];
 export type BindingsConfig = Config['bindings'];
 export type ImageBindingConfig = BindingsConfig['images'][number];
 export type VolumeBindingConfig = VolumeBinding;

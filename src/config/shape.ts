@@ -140,6 +140,16 @@ export function integer(options: { fallback: number; min: number; max: number })
   }));
 }
 
+export function fraction(fallback: number): Reader<number> {
+  const read: Reader<number> = (value, path) => {
+    const given = value ?? fallback;
+    if (typeof given !== 'number' || !(given >= 0 && given <= 1))
+      throw new Misfit(path, `${show(given)}, a number from 0 to 1 is accepted`);
+    return given;
+  };
+  return accepting(read, () => ({ type: ['number', 'null'], minimum: 0, maximum: 1, default: fallback }));
+}
+
 export function boolean(fallback: boolean): Reader<boolean> {
   const read: Reader<boolean> = (value, path) => {
     const given = value ?? fallback;
