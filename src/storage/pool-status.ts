@@ -64,7 +64,13 @@ export function checkPool(poolDir: string): void {
 }
 
 /** @throws SV_POOL_NOT_FOUND */
-export function poolStatus({ stateDir, poolDir }: PoolPaths): PoolStatus {
+export function poolStatus(paths: PoolPaths): PoolStatus {
+  const room = poolRoom(paths);
+  return { ...room, reflink: room.mounted && canReflink(paths.poolDir) };
+}
+
+/** What can be told without writing anything there: for those who ask often. @throws SV_POOL_NOT_FOUND */
+export function poolRoom({ stateDir, poolDir }: PoolPaths): Omit<PoolStatus, 'reflink'> {
   const image = poolImage(stateDir);
   const file = statSync(image, { throwIfNoEntry: false });
   if (file === undefined && !existsSync(poolDir)) throw noPool(poolDir);
@@ -75,7 +81,6 @@ export function poolStatus({ stateDir, poolDir }: PoolPaths): PoolStatus {
     poolDir,
     kind: file === undefined ? 'host' : 'image',
     mounted,
-    reflink: mounted && canReflink(poolDir),
     ...(file === undefined
       ? {}
       : {
