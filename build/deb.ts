@@ -43,6 +43,9 @@ const FILES = [
   ['dist/plugin.schema.json', 'usr/share/shiftvol/plugin.schema.json'],
   ['plugin.yaml', 'usr/share/doc/shiftvol/examples/plugin.yaml'],
   ['README.md', 'usr/share/doc/shiftvol/README.md'],
+  ...['COMMANDS.md', 'OPENSTACK.md', 'BENCH.md', 'pictures/way.svg', 'pictures/cost.svg', 'pictures/ids.svg'].map(
+    name => [`deploy/${name}`, `usr/share/doc/shiftvol/deploy/${name}`] as const,
+  ),
   ['dist/completion/bash', 'usr/share/bash-completion/completions/shiftvol'],
   ['dist/completion/zsh', 'usr/share/zsh/vendor-completions/_shiftvol'],
   ['dist/completion/fish', 'usr/share/fish/vendor_completions.d/shiftvol.fish'],

@@ -1,4 +1,4 @@
-/** What of Nova's driver interface is there: README's table is made of this, and a test compares the two. */
+/** What of Nova's driver interface is there: deploy/OPENSTACK.md has it as a table, and a test compares the two. */
 
 export type Support = 'supported' | 'partial' | 'not';
 export type Row = { readonly support: Support; readonly note: string };
@@ -93,7 +93,7 @@ type WithSupport<S> = { [M in DriverMethod]: (typeof SUPPORT)[M]['support'] exte
 /** What is there, if only in part. */
 export type SupportedMethod = WithSupport<'supported' | 'partial'>;
 
-/** The rows of README's table. */
+/** The rows of the table in deploy/OPENSTACK.md. */
 export function supportRows(): readonly string[] {
   return Object.entries(SUPPORT).map(
     ([method, { support, note }]) => `| \`${method}\` | ${SHOWN[support]} | ${note} |`,

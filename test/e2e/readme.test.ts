@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { commandsOf, readDocument } from '../rig/markdown.ts';
 import { CLI, makeWorld, type World } from './world.ts';
 
-const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
 let world: World;
 
 before(async () => {
@@ -18,9 +18,7 @@ before(async () => {
 after(async () => await world?.[Symbol.asyncDispose]());
 
 test('the commands of README.md do what it says, in its order', () => {
-  const commands = [...readme.matchAll(/```sh\n(.*?)```/gs)]
-    .flatMap(([, block = '']) => block.split('\n'))
-    .filter(line => line.startsWith('shiftvol '));
+  const commands = commandsOf(readDocument('README.md')).filter(line => line.startsWith('shiftvol '));
   assert.ok(commands.length > 10);
   for (const command of commands) {
     const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...command.split(' ').slice(1)], {
