@@ -26,18 +26,19 @@ export type FileExtent = {
 const ioctl = bind(NR.ioctl, 'int', 'ulong', 'void *');
 
 /**
- * The extents of a file from its beginning, after its dirty pages were written out. Borrows `fd`. In bytes.
+ * The extents of a file from its beginning, after its dirty pages were written out (unless `sync` is false: then what is not written yet
+ * is vague). Borrows `fd`. In bytes.
  * @throws {KernelError} EOPNOTSUPP (told as ENOTSUP): this file system does not tell
  * @see linux/fiemap.h, Linux 2.6.28
  */
-export function* fileExtents(fd: number, object: string): Generator<FileExtent> {
+export function* fileExtents(fd: number, object: string, { sync = true } = {}): Generator<FileExtent> {
   const buffer = Buffer.alloc(HEADER + RECORDS * RECORD);
   let start = 0n;
   for (;;) {
     buffer.fill(0);
     buffer.writeBigUInt64LE(start, 0);
     buffer.writeBigUInt64LE(0xffff_ffff_ffff_ffffn - start, 8);
-    buffer.writeUInt32LE(FLAG_SYNC, 16);
+    buffer.writeUInt32LE(sync ? FLAG_SYNC : 0, 16);
     buffer.writeUInt32LE(RECORDS, 24);
     check('FS_IOC_FIEMAP', ioctl(descriptorArgument(fd), FS_IOC_FIEMAP, buffer), object);
     const mapped = buffer.readUInt32LE(20);
