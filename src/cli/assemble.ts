@@ -31,6 +31,9 @@ export type Host = AsyncDisposable & {
   readonly engine: Engine;
   readonly store: Store;
   readonly lxd: LxdRuntime;
+  /** One session, for all that asks a service of OpenStack. */
+  readonly cloud: LazyCloud;
+  readonly spares: Spares | undefined;
   /** Does beforehand what the first command would wait for: modules, the runtime's connection. Never fails. */
   warm(signal: AbortSignal): Promise<void>;
 };
@@ -66,6 +69,10 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   });
   const cloud = resources.use(new LazyCloud(config, options.log));
   const backend = reflinkBackend({ poolDir });
+  const spares =
+    options.resident === true && config.spares > 0
+      ? resources.use(sparesOf(config.spares, { backend, mounter }, options.log))
+      : undefined;
   const deps: EngineDeps = {
     host,
     runDir,
@@ -81,8 +88,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     mounter,
     runtimes,
     allocator,
-    ...(options.resident &&
-      config.spares > 0 && { spares: resources.use(sparesOf(config.spares, { backend, mounter }, options.log)) }),
+    ...(spares && { spares }),
   };
   const engine = new Engine(options.change?.(deps) ?? deps);
   const kept = resources.move();
@@ -90,6 +96,8 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     engine,
     store,
     lxd,
+    cloud,
+    spares,
     warm: async signal => void (await Promise.allSettled([lxd.server(signal)])),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
@@ -135,7 +143,7 @@ function makeDirectories(runDir: string): void {
  * Our entry of /etc/subuid and /etc/subgid, less what the runtime could not use: LXD takes a base only from root's entry.
  * @throws SV_HOST: no entry, or nothing in common with root's
  */
-async function readPool(owner: string): Promise<IdPool> {
+export async function readPool(owner: string): Promise<IdPool> {
   const [ours, root] = await Promise.all([readSubidPool(owner), readSubidPool('root')]);
   const limit = (mine: IdPool['uid'], theirs: IdPool['uid']) => (theirs.length === 0 ? mine : intersect(mine, theirs));
   const pool = { uid: limit(ours.uid, root.uid), gid: limit(ours.gid, root.gid) };

@@ -25,12 +25,16 @@ export async function startHost(
   workspace: Workspace,
   pool: Pool,
   name: string,
-  options: { readonly lxdSocket?: string; readonly parallel?: number } = {},
+  options: { readonly lxdSocket?: string; readonly parallel?: number; readonly more?: object } = {},
 ): Promise<BenchHost> {
   const paths = writeConfig(workspace, pool, name, options);
   const config = loadConfig({ config: paths.configFile }, {});
   const alone = (deps: EngineDeps): EngineDeps => ({ ...deps, runtimes: [], allocator: ownAllocator(deps) });
-  const host = await assemble(config, { outbox: false, ...(options.lxdSocket ? {} : { change: alone }) });
+  const host = await assemble(config, {
+    outbox: false,
+    resident: true,
+    ...(options.lxdSocket ? {} : { change: alone }),
+  });
   return Object.assign(host, paths);
 }
 

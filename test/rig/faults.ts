@@ -28,9 +28,11 @@ export function doTwice(name: string): WrapStep {
   return changeStep(name, step => ({
     do: async (input, signal) => {
       const first = await step.do(input, signal);
-      if (name !== 'device') return await step.do(input, signal);
-      await using _device = (first as { device: AsyncDisposable }).device;
-      return await step.do(input, signal);
+      const second = await step.do(input, signal);
+      // One that was ready beforehand is the same each time.
+      const [one, other] = [first, second].map(result => (result as { device?: AsyncDisposable }).device);
+      if (one !== other) await one?.[Symbol.asyncDispose]();
+      return second;
     },
   }));
 }

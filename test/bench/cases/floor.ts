@@ -23,6 +23,8 @@ type Series = {
   readonly floor: Floor;
   readonly prepare: Pair;
   readonly detach: Pair;
+  /** With a snapshot that was ready beforehand, beside the same peer. */
+  readonly spare: { readonly prepare: Pair; readonly detach: Pair };
 };
 type Pair = { readonly ours: FloorResult[]; readonly peer: FloorResult[] };
 
@@ -36,7 +38,8 @@ export async function floorCase(bench: Bench): Promise<readonly Row[]> {
 async function oneFileSystem(bench: Bench, program: string, fs: BenchFs): Promise<readonly Row[]> {
   const { workspace, options, pool } = bench;
   await using host = await startHost(workspace, pool, `floor-${fs}`);
-  await wearIn(host);
+  await using withSpares = await startHost(workspace, pool, `spare-${fs}`, { more: { spares: 1 } });
+  for (const one of [host, withSpares]) await wearIn(one);
   await using stack = new AsyncDisposableStack();
   const series: Series[] = [];
   for (const files of options.files) {
@@ -49,34 +52,52 @@ async function oneFileSystem(bench: Bench, program: string, fs: BenchFs): Promis
       hostId: ID_POOL.start,
     };
     const floor = stack.use(new Floor(program, at));
-    series.push({ files, template, floor, prepare: { ours: [], peer: [] }, detach: { ours: [], peer: [] } });
+    const peer: Record<'prepare' | 'detach', FloorResult[]> = { prepare: [], detach: [] };
+    const pairs = () => ({ prepare: { ours: [], peer: peer.prepare }, detach: { ours: [], peer: peer.detach } });
+    series.push({ files, template, floor, ...pairs(), spare: pairs() });
   }
   for (let round = 0; round < options.rounds + WARM_UP; round++)
     for (const one of series) {
       workspace.signal.throwIfAborted();
       // Now the one first, now the other: what the first leaves to the disk to do slows the second.
-      if (round % 2 === 0) await ourRound(host, one, round, workspace.signal);
+      const ours = async () => {
+        await ourRound(host, one, one.template, round, workspace.signal);
+        await ourRound(withSpares, one.spare, one.template, round, workspace.signal);
+        // Made beside what is measured next, it would slow that.
+        await withSpares.spares?.ready();
+      };
+      if (round % 2 === 0) await ours();
       await peerRound(one, round);
-      if (round % 2 === 1) await ourRound(host, one, round, workspace.signal);
+      if (round % 2 === 1) await ours();
     }
   if (options.phases) for (const one of series) tellPhases(bench, fs, one);
   return [
     ...series.map(({ files, prepare }) => ratioRow({ case: 'prepare', files, fs }, times(prepare), AT_MOST)),
     ...series.map(({ files, detach }) => ratioRow({ case: 'detach', files, fs }, times(detach), AT_MOST)),
+    ...series.map(({ files, spare }) =>
+      ratioRow({ case: 'prepare, one ready', files, fs }, times(spare.prepare), AT_MOST),
+    ),
+    ...series.map(({ files, spare }) =>
+      ratioRow({ case: 'detach, one ready', files, fs }, times(spare.detach), AT_MOST),
+    ),
     ...growth(series, fs),
   ];
 }
 
-async function ourRound({ engine }: BenchHost, one: Series, round: number, signal: AbortSignal): Promise<void> {
-  const instance = { ref: `bench-${one.files}-${round}` };
+async function ourRound(
+  { engine }: BenchHost,
+  { prepare, detach }: Pick<Series, 'prepare' | 'detach'>,
+  template: Template,
+  round: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const instance = { ref: `bench-${template.name}-${round}` };
   await reserve(engine, instance, signal);
-  const spawned = await clocked(() =>
-    engine.execute({ action: 'spawn', instance, template: one.template.name }, signal),
-  );
+  const spawned = await clocked(() => engine.execute({ action: 'spawn', instance, template: template.name }, signal));
   const destroyed = await clocked(() => engine.execute({ action: 'destroy', instance, lazy: false }, signal));
   if (round < WARM_UP) return;
-  one.prepare.ours.push(spawned);
-  one.detach.ours.push(destroyed);
+  prepare.ours.push(spawned);
+  detach.ours.push(destroyed);
 }
 
 async function peerRound(one: Series, round: number): Promise<void> {
@@ -117,8 +138,9 @@ function growth(series: readonly Series[], fs: BenchFs): readonly Row[] {
   return [{ ...ratioRow({ case: name, files: large.files, fs }, times(large.prepare)), ratio, goal, met }];
 }
 
-function tellPhases({ workspace }: Bench, fs: BenchFs, { files, prepare, detach }: Series): void {
-  for (const [what, { ours, peer }] of Object.entries({ prepare, detach }))
+function tellPhases({ workspace }: Bench, fs: BenchFs, { files, prepare, detach, spare }: Series): void {
+  const pairs = { prepare, 'prepare, one ready': spare.prepare, detach, 'detach, one ready': spare.detach };
+  for (const [what, { ours, peer }] of Object.entries(pairs))
     for (const [who, results] of Object.entries({ ours, peer }))
       workspace.log(`${what} ${fs} ${thousands(files)} ${who}: ${phaseMedians(results.map(r => r.phases))}`);
 }

@@ -24,6 +24,7 @@ import type {
   VolumeCopier,
 } from '../../../src/engine/ports.ts';
 import type { WrapStep } from '../../../src/engine/saga.ts';
+import { Spares } from '../../../src/engine/spares.ts';
 import { ShiftvolError } from '../../../src/errors.ts';
 import { bothKinds } from '../../../src/idmap/compose.ts';
 import { Store } from '../../../src/store/journal.ts';
@@ -351,21 +352,24 @@ export class FakeHost {
         connected: [...this.connected],
         clones: [...this.clones.keys()],
         frozen: [...this.frozen],
+        spares: [...this.spares],
+        staged: [...this.staged],
       },
-      { snapshots: [], mounts: [], devices: [], connected: [], clones: [], frozen: [] },
+      { snapshots: [], mounts: [], devices: [], connected: [], clones: [], frozen: [], spares: [], staged: [] },
     );
   }
 }
 
 export type Rig = Disposable & {
   readonly host: FakeHost;
+  spares: Spares | undefined;
   engine: Engine;
   store: Store;
   restart(wrapStep?: WrapStep): void;
 };
 
 /** An engine with a real journal on a host in memory; `restart` is what a kill and a new start leave of it. */
-export function makeRig(wrapStep?: WrapStep, poolCount = 10 * 65536): Rig {
+export function makeRig(wrapStep?: WrapStep, poolCount = 10 * 65536, spareCount = 0): Rig {
   const stateDir = mkdtempSync(join(tmpdir(), 'shiftvol-engine-'));
   const host = new FakeHost();
   const pool = { uid: [{ start: 1_000_000, count: poolCount }], gid: [{ start: 1_000_000, count: poolCount }] };
@@ -389,13 +393,18 @@ export function makeRig(wrapStep?: WrapStep, poolCount = 10 * 65536): Rig {
       runtimes,
       allocator,
     };
-    return { store, engine: new Engine(wrap ? { ...deps, wrapStep: wrap } : deps) };
+    const { backend, mounter } = deps;
+    const onError = assert.ifError;
+    const spares = spareCount > 0 ? new Spares({ backend, mounter, count: spareCount, onError }) : undefined;
+    const engine = new Engine({ ...deps, ...(wrap && { wrapStep: wrap }), ...(spares && { spares }) });
+    return { store, spares, engine };
   };
   const rig: Rig = {
     host,
     ...open(wrapStep),
     restart(wrap) {
       rig.store[Symbol.dispose]();
+      host.staged.clear();
       Object.assign(rig, open(wrap));
     },
     [Symbol.dispose]() {

@@ -5,7 +5,7 @@ import type { WrapStep } from '../../../src/engine/saga.ts';
 import { Secrets } from '../../../src/engine/secrets.ts';
 import { isError } from '../../../src/errors.ts';
 import { changeStep, doTwice, failAfter, failBefore, Injected, undoTwice } from '../../rig/faults.ts';
-import { makeRig, type Rig } from './fakes.ts';
+import { makeRig, type Rig, TEMPLATE } from './fakes.ts';
 
 const ATTACH: AttachCommand = {
   action: 'attach',
@@ -34,38 +34,52 @@ function rigWith(wrapStep?: WrapStep): Rig {
   return rig;
 }
 
-function assertNothing(rig: Rig): void {
+/** One where a snapshot is ready beforehand. */
+async function rigWithSpare(wrapStep?: WrapStep): Promise<Rig> {
+  const rig = makeRig(wrapStep, undefined, 1);
+  rig.host.addInstance('c1', 2_000_000);
+  assert.equal(rig.spares?.take(TEMPLATE, 'web/nobody'), undefined);
+  await rig.spares?.ready();
+  assert.equal(rig.host.staged.size, 1);
+  return rig;
+}
+
+async function assertNothing(rig: Rig): Promise<void> {
+  await rig.spares?.[Symbol.asyncDispose]();
   rig.host.assertClean();
   assert.deepEqual(rig.store.list(), []);
   assert.deepEqual(rig.store.allocations(), []);
 }
 
-for (const [name, command, steps] of [
-  ['attach', ATTACH, STEPS],
-  ['attach of a connection', CONNECT, CONNECTION_STEPS],
-  ['spawn', SPAWN, STEPS],
-] as const satisfies readonly (readonly [string, Command, readonly StepName[]])[]) {
+type Making = (wrapStep?: WrapStep) => Rig | Promise<Rig>;
+for (const [name, command, steps, make] of [
+  ['attach', ATTACH, STEPS, rigWith],
+  ['attach of what is ready', ATTACH, STEPS, rigWithSpare],
+  ['attach of a connection', CONNECT, CONNECTION_STEPS, rigWith],
+  ['spawn', SPAWN, STEPS, rigWith],
+  ['spawn of what is ready', SPAWN, STEPS, rigWithSpare],
+] as const satisfies readonly (readonly [string, Command, readonly StepName[], Making])[]) {
   describe(`the saga of ${name}`, () => {
     for (const step of steps) {
       test(`leaves nothing when it fails before "${step}"`, async () => {
-        using rig = rigWith(failBefore(step));
+        using rig = await make(failBefore(step));
         await assert.rejects(rig.engine.execute(command, never), /before/);
-        assertNothing(rig);
+        await assertNothing(rig);
       });
 
       test(`leaves nothing when it fails after "${step}", even with each undo done twice`, async () => {
         const fail = failAfter(step);
-        using rig = rigWith(s => undoTwice(fail(s)));
+        using rig = await make(s => undoTwice(fail(s)));
         await assert.rejects(rig.engine.execute(command, never), /after/);
-        assertNothing(rig);
+        await assertNothing(rig);
       });
 
       test(`comes to the same when "${step}" is done twice`, async () => {
-        using rig = rigWith(doTwice(step));
+        using rig = await make(doTwice(step));
         const { attachments } = await rig.engine.execute(command, never);
         assert.equal(attachments[0]?.status.state, 'attached');
         await rig.engine.execute({ action: 'destroy', instance: command.instance, lazy: false }, never);
-        assertNothing(rig);
+        await assertNothing(rig);
       });
 
       test(`stays open when the undo of "${step}" fails, and recover finishes`, async () => {
@@ -77,7 +91,7 @@ for (const [name, command, steps] of [
             await s.undo(plan, options);
           },
         }));
-        using rig = rigWith(s => undoFails(fail(s)));
+        using rig = await make(s => undoFails(fail(s)));
         await assert.rejects(
           rig.engine.execute(command, never),
           e => e instanceof SuppressedError && isError(e.error, 'SV_UNDO'),
@@ -93,7 +107,7 @@ for (const [name, command, steps] of [
           attachments.map(a => a.did),
           ['undone'],
         );
-        assertNothing(rig);
+        await assertNothing(rig);
       });
     }
   });
@@ -169,7 +183,7 @@ test('a volume that is to be connected is let go by a detach, and connected agai
     { action: 'detach', instance: { ref: 'c1' }, volumeId: VOLUME.volumeId, lazy: false },
     never,
   );
-  assertNothing(rig);
+  await assertNothing(rig);
 });
 
 test('one volume is connected for one attachment: a second one is refused, and the first one keeps it', async () => {
