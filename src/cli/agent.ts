@@ -8,6 +8,7 @@ import { createLog, type Log, logSteps } from '../log/log.ts';
 import { cleanShares } from '../storage/connect/shares.ts';
 import { cleanTemplates } from '../storage/import/staging.ts';
 import { layout } from '../storage/layout.ts';
+import { traceSettings } from '../trace/settings.ts';
 import { assemble, type Host } from './assemble.ts';
 import type { GlobalOptions } from './command.ts';
 import { socketPath } from './engine-client.ts';
@@ -27,6 +28,7 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
   const work = new AbortController();
 
   await using host = await assemble(config, { outbox: tells, resident: true, log });
+  await using _traces = await traced(config, tells, log);
   using _steps = { [Symbol.dispose]: logSteps(log) };
   const { interrupted } = host.store;
   if (interrupted > 0)
@@ -53,6 +55,14 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
   log.info(`stopping: ${await told}`);
   manager.stopping();
   // What is under way is ended, not cut: disposing waits for the bus's handlers and the socket's requests, in that order.
+}
+
+/** Nothing of it is loaded where it is not asked for. */
+async function traced({ trace, host }: Config, tells: boolean, log: Log): Promise<AsyncDisposable | undefined> {
+  const settings = traceSettings(trace);
+  if (settings === undefined) return undefined;
+  const { startTracing } = await import('../trace/start.ts');
+  return startTracing(settings, { host, tells, log });
 }
 
 async function startBus(
