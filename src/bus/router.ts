@@ -3,6 +3,7 @@
  * queue, and keep nothing. A message is acknowledged when the broker has it in the host's queue; a router that dies in between makes a
  * second copy at most, which the host knows again by its message id.
  */
+import { channel } from 'node:diagnostics_channel';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConsumeMessage } from 'amqplib';
 import type { Config } from '../config/schema.ts';
@@ -12,7 +13,7 @@ import { type Whose, whose } from '../events/whose.ts';
 import type { Log } from '../log/log.ts';
 import { type PublishProperties, textHeaders } from './channel.ts';
 import { keepConnected, type Session } from './connection.ts';
-import { Consumer, type Taker } from './consumer.ts';
+import { type Backlog, Consumer, type Taker } from './consumer.ts';
 import { decode } from './envelope.ts';
 import { giveBack } from './give-back.ts';
 import type { Desk } from './intake.ts';
@@ -39,9 +40,17 @@ export type RouterStatus = {
     readonly queue: string;
     readonly subscribed: boolean;
     readonly exchanges: Readonly<Record<string, string>>;
+    /** Messages given to the broker that it has not confirmed yet. */
+    readonly working: number;
+    /** null before the first look. */
+    readonly backlog: Backlog | null;
     readonly counters: RouterCounters;
   }[];
 };
+
+/** Published for each message that went somewhere, when it is acknowledged: how long it was here. */
+export type RoutedMessage = { readonly ms: number };
+export const routedChannel = channel('shiftvol.routed');
 
 export class Router implements AsyncDisposable {
   readonly #consumers: readonly { readonly url: string; readonly desk: RouterDesk; readonly consumer: Consumer }[];
@@ -81,6 +90,8 @@ export class Router implements AsyncDisposable {
       queue: consumer.names.own,
       subscribed: consumer.subscribed,
       exchanges: Object.fromEntries(consumer.exchanges),
+      working: desk.working,
+      backlog: consumer.backlog ?? null,
       counters: desk.counters,
     }));
     return { healthy: listen.length > 0 && listen.every(l => l.subscribed), listen };
@@ -159,9 +170,13 @@ class RouterDesk implements Taker {
   }
 
   async #end(message: ConsumeMessage, desk: Desk, work: Promise<void>): Promise<void> {
+    const began = routedChannel.hasSubscribers ? performance.now() : undefined;
     try {
       await work;
       desk.channel.ack(message);
+      if (began === undefined) return;
+      const routed: RoutedMessage = { ms: performance.now() - began };
+      routedChannel.publish(routed);
     } catch (error) {
       const how = { waitMs: this.#config.reconnect.minMs, log: this.#log };
       if (await giveBack(message, desk, error, how)) this.counters.requeued++;

@@ -1,17 +1,18 @@
 /** What a probe of an orchestrator runs every few seconds: it loads the configuration and asks the socket, and nothing else. */
 import type { DefineCommand, GlobalOptions } from './command.ts';
 
-type Options = GlobalOptions & { readonly bus?: boolean; readonly timeout: string };
+type Options = GlobalOptions & { readonly bus?: boolean; readonly ready?: boolean; readonly timeout: string };
 
 export const define: DefineCommand = program => {
   program
     .command('health')
     .summary('ask the agent of this host whether it lives')
     .option('--bus', 'fail as well while the agent is not subscribed on its broker')
+    .option('--ready', 'fail as well while anything is missing that its work needs: what /readyz says')
     .option('--timeout <ms>', 'how long the answer may take, in milliseconds', '5000')
     .addHelpText(
       'after',
-      '\nExit status: 0 it answers, 1 it does not. A broker that is away is no reason to restart an agent: --bus is for readiness.\nExamples:\n  shiftvol health\n  shiftvol health --bus --timeout 2000',
+      '\nExit status: 0 it answers, 1 it does not. A broker that is away is no reason to restart an agent: --bus and --ready\n(broker, runtime, recovery, journal) are for readiness.\nExamples:\n  shiftvol health\n  shiftvol health --ready --timeout 4000',
     )
     .action(async (_options, command) => {
       const options: Options = command.optsWithGlobals();
@@ -22,11 +23,22 @@ export const define: DefineCommand = program => {
         import('../errors.ts'),
       ]);
       const path = socketPath(loadConfig(options).runDir);
-      const health = await askHealth(path, AbortSignal.timeout(milliseconds(options.timeout, ShiftvolError)));
+      const signal = AbortSignal.timeout(milliseconds(options.timeout, ShiftvolError));
+      const health = await askHealth(path, signal, { ready: options.ready ?? false });
       if (health === undefined)
         throw new ShiftvolError('SV_AGENT', `Cannot hear from the agent at "${path}": nobody listens there`, {
           remedy: 'start it: shiftvol serve',
         });
+      if (health.ill !== undefined)
+        throw new ShiftvolError('SV_AGENT', `Cannot call the agent alive: pid ${health.pid}: ${health.ill}`, {
+          remedy: 'start it anew; what is attached stays as it is',
+        });
+      if (health.missing !== undefined && health.missing.length > 0)
+        throw new ShiftvolError(
+          'SV_AGENT',
+          `Cannot call the agent ready: pid ${health.pid}: ${health.missing.map(m => `${m.part}: ${m.what}`).join('; ')}`,
+          { remedy: 'see its log, and what "shiftvol doctor" says' },
+        );
       if (options.bus && health.bus?.healthy === false)
         throw new ShiftvolError(
           'SV_AGENT',

@@ -2,6 +2,7 @@ import { Router } from '../bus/router.ts';
 import { loadConfig } from '../config/load.ts';
 import { ShiftvolError } from '../errors.ts';
 import { createLog } from '../log/log.ts';
+import { routerHealth } from './agent-health.ts';
 import type { GlobalOptions } from './command.ts';
 import { supervisor } from './supervisor.ts';
 
@@ -19,6 +20,12 @@ export async function runRouter(options: GlobalOptions): Promise<void> {
   const { promise: told, resolve: stop } = Promise.withResolvers<NodeJS.Signals>();
   process.once('SIGTERM', stop).once('SIGINT', stop);
   await using router = new Router(config, log);
+  const stage = { stopping: false };
+  const health = routerHealth(router, stage);
+  await using _monitor =
+    config.http.listen === null
+      ? undefined
+      : await (await import('./monitor-router.ts')).monitorRouter(config, router, health, log);
   const tell = () => {
     for (const { queue, subscribed, counters } of router.status.listen) {
       const { ignored, ...counts } = counters;
@@ -33,9 +40,11 @@ export async function runRouter(options: GlobalOptions): Promise<void> {
     },
   };
   using manager = await supervisor(log);
-  manager.ready(`exchange ${config.bus.route.exchange}`);
+  manager.ready(`exchange ${config.bus.route.exchange}`, () => health.alive());
   log.info('ready', { exchange: config.bus.route.exchange, queue: config.bus.route.queue });
   log.info(`stopping: ${await told}`);
   manager.stopping();
+  stage.stopping = true;
+  health.forget();
   tell();
 }

@@ -4,8 +4,11 @@ import type { Log } from '../log/log.ts';
 type Environment = Readonly<Record<string, string | undefined>>;
 
 export type Supervisor = Disposable & {
-  /** What was asked for can be asked now. From here on the watchdog is fed, by the event loop itself: one that hangs is found out. */
-  ready(status: string): void;
+  /**
+   * What was asked for can be asked now. From here on the watchdog is fed, by the event loop itself: one that hangs is found out, and so is a
+   * process that `ill` says something of.
+   */
+  ready(status: string, ill?: () => string | undefined): void;
   stopping(): void;
 };
 
@@ -28,9 +31,13 @@ export async function supervisor(log: Log, env: Environment & NodeJS.ProcessEnv 
   };
   let timer: NodeJS.Timeout | undefined;
   return {
-    ready(status) {
+    ready(status, ill = () => undefined) {
       tell(`READY=1\nSTATUS=${status}`);
-      if (intervalMs !== undefined) timer = setInterval(() => tell('WATCHDOG=1'), intervalMs).unref();
+      const feed = () => {
+        const why = ill();
+        tell(why === undefined ? 'WATCHDOG=1' : `STATUS=${why}`);
+      };
+      if (intervalMs !== undefined) timer = setInterval(feed, intervalMs).unref();
     },
     stopping: () => tell('STOPPING=1'),
     [Symbol.dispose]: () => clearInterval(timer),

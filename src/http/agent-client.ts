@@ -53,14 +53,22 @@ export type Health = {
   readonly host: string;
   readonly pid: number;
   readonly bus: { readonly healthy: boolean } | null;
+  /** Why it should be started anew; absent where it lives well. */
+  readonly ill?: string;
+  /** What its work needs and is not there; absent unless it was asked for. */
+  readonly missing?: readonly { readonly part: string; readonly what: string }[];
 };
 
-/** Asks the agent whether it lives. Undefined where nobody listens. @throws SV_AGENT: it does not answer before the signal; SV_HOST */
-export async function askHealth(socketPath: string, signal: AbortSignal): Promise<Health | undefined> {
+/** Asks the agent whether it lives; with `ready`, whether all is there for its work, too. Undefined where nobody listens. @throws SV_AGENT: it does not answer before the signal; SV_HOST */
+export async function askHealth(
+  socketPath: string,
+  signal: AbortSignal,
+  { ready = false }: { ready?: boolean } = {},
+): Promise<Health | undefined> {
   if (!existsSync(socketPath)) return undefined;
   let text: string | undefined;
   try {
-    text = await send(socketPath, { method: 'GET', path: '/v1/health' }, signal);
+    text = await send(socketPath, { method: 'GET', path: `/v1/health${ready ? '?ready' : ''}` }, signal);
   } catch (error) {
     throw signal.aborted ? notHeard(socketPath, 'it does not answer', error) : error;
   }
@@ -74,8 +82,19 @@ function isHealth(value: unknown): value is Health {
   if (typeof value !== 'object' || value === null || !('pid' in value) || !('bus' in value) || !('host' in value))
     return false;
   const { pid, bus, host } = value;
+  if ('ill' in value && typeof value.ill !== 'string') return false;
+  if ('missing' in value && !isMissing(value.missing)) return false;
   if (typeof pid !== 'number' || typeof host !== 'string') return false;
   return bus === null || (typeof bus === 'object' && 'healthy' in bus && typeof bus.healthy === 'boolean');
+}
+
+function isMissing(value: unknown): boolean {
+  const isText = (one: object, key: string) =>
+    typeof Object.entries(one).find(([name]) => name === key)?.[1] === 'string';
+  return (
+    Array.isArray(value) &&
+    value.every(one => typeof one === 'object' && one !== null && isText(one, 'part') && isText(one, 'what'))
+  );
 }
 
 /** Secrets hide themselves from JSON; the agent must have them. */

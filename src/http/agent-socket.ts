@@ -14,16 +14,19 @@ const MAX_PATH_BYTES = 107;
 /** At the end, for those who do not take their answer. */
 const LAST_WORDS_MS = 1000;
 
+export type Health = (ready: boolean) => object | Promise<object>;
+
 /**
  * The agent's HTTP/JSON socket. Whoever may open it (root: mode 0600) may ask for anything the engine does.
- * `POST /v1/call` with an ApiRequest answers `{"result": …}` or `{"error": {code, message, …}}`; `GET /v1/health` answers `health()`.
+ * `POST /v1/call` with an ApiRequest answers `{"result": …}` or `{"error": {code, message, …}}`; `GET /v1/health` answers `health(false)`, and
+ * with `?ready` `health(true)`, which may ask others.
  * Whoever hangs up before the answer gives up what was asked: it is cancelled, and undone.
  * @throws SV_CONFIG: no place for a socket; SV_LOCKED: another agent listens there
  */
 export async function listenOnSocket(
   path: string,
   engine: Engine,
-  health: () => object,
+  health: Health,
   signal: AbortSignal,
 ): Promise<AsyncDisposable> {
   requirePlace(path);
@@ -101,7 +104,7 @@ async function isHeard(path: string): Promise<boolean> {
 
 async function handle(
   engine: Engine,
-  health: () => object,
+  health: Health,
   request: IncomingMessage,
   response: ServerResponse,
   signal: AbortSignal,
@@ -112,7 +115,9 @@ async function handle(
       gone.abort(new ShiftvolError('SV_CANCELLED', 'Cancelled: whoever asked has hung up'));
   });
   try {
-    if (request.method === 'GET' && request.url === '/v1/health') return send(response, 200, { result: health() });
+    const [path, query] = request.url?.split('?') ?? [];
+    if (request.method === 'GET' && path === '/v1/health')
+      return send(response, 200, { result: await health(query === 'ready') });
     if (request.method !== 'POST' || request.url !== '/v1/call')
       throw new ShiftvolError(
         'SV_MESSAGE',

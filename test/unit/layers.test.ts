@@ -25,6 +25,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   nova: ['engine', 'container', 'bus', 'idmap', 'kernel'],
   migrate: ['engine', 'kernel', 'storage'],
   http: ['engine'],
+  metrics: ['engine', 'bus', 'http'],
   page: ['engine', 'idmap', 'http'],
   doctor: ['engine', 'kernel', 'idmap', 'mount', 'storage', 'container', 'store', 'bus', 'config'],
   cli: [
@@ -39,6 +40,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'nova',
     'config',
     'http',
+    'metrics',
     'page',
     'log',
     'trace',
