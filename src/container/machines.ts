@@ -99,8 +99,6 @@ export interface Machines {
   start(ref: InstanceRef, signal: AbortSignal): Promise<void>;
   /** Stopped already is success. @throws SV_INSTANCE_NOT_FOUND */
   stop(ref: InstanceRef, options: StopOptions, signal: AbortSignal): Promise<void>;
-  /** Stop, then start; one that is stopped is started. */
-  restart(ref: InstanceRef, options: StopOptions, signal: AbortSignal): Promise<void>;
   freeze(ref: InstanceRef, signal: AbortSignal): Promise<void>;
   unfreeze(ref: InstanceRef, signal: AbortSignal): Promise<void>;
   /**

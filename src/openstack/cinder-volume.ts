@@ -1,4 +1,4 @@
-/** Volumes, snapshots and attachments as Cinder v3 describes them. */
+/** Volumes and attachments as Cinder v3 describes them. */
 import { z } from 'zod';
 
 export const VOLUME_ID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
@@ -46,25 +46,6 @@ export const volumeShape = z
     })),
   }));
 export type Volume = Readonly<z.output<typeof volumeShape>>;
-
-export const snapshotShape = z
-  .looseObject({
-    id,
-    name: z.string().nullish(),
-    status: z.string(),
-    volume_id: id,
-    size: z.int().positive(),
-    metadata,
-  })
-  .transform(s => ({
-    id: s.id.toLowerCase(),
-    name: s.name ?? undefined,
-    status: s.status,
-    volumeId: s.volume_id.toLowerCase(),
-    sizeGib: s.size,
-    metadata: new Map(Object.entries(s.metadata ?? {})),
-  }));
-export type VolumeSnapshot = Readonly<z.output<typeof snapshotShape>>;
 
 export const attachmentShape = z
   .looseObject({

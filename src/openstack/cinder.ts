@@ -1,22 +1,20 @@
-/** Volumes, snapshots and attachments of Cinder v3. */
+/** Volumes and attachments of Cinder v3. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { ShiftvolError } from '../errors.ts';
 import {
   attachmentShape,
   type ConnectionInfo,
-  snapshotShape,
   VOLUME_ID,
   type Volume,
   type VolumeAttachment,
-  type VolumeSnapshot,
   volumeShape,
 } from './cinder-volume.ts';
 import { OpenstackError } from './openstack-error.ts';
 import type { CloudRequest, CloudSession } from './session.ts';
 import { readAnswer } from './wire.ts';
 
-export type { ConnectionInfo, Volume, VolumeAttachment, VolumeSnapshot } from './cinder-volume.ts';
+export type { ConnectionInfo, Volume, VolumeAttachment } from './cinder-volume.ts';
 
 /** What this host is to storage: `{ host, ip, initiator, multipath, os_type, platform, ... }`. */
 export type Connector = Readonly<Record<string, unknown>>;
@@ -27,12 +25,6 @@ export type NewAttachment = {
   /** Default: none yet, the volume is only reserved. */
   readonly connector?: Connector;
   readonly mode?: 'ro' | 'rw';
-};
-export type NewSnapshot = {
-  readonly volumeId: string;
-  readonly name: string;
-  readonly description?: string;
-  readonly metadata?: Readonly<Record<string, string>>;
 };
 export type WaitOptions = { readonly timeoutMs?: number };
 
@@ -190,40 +182,6 @@ export class Cinder {
     return await poll(purpose, () => this.#volume(volumeId, purpose, signal), isDone, signal, options);
   }
 
-  /** Also of an attached volume; what is written meanwhile may be in it or not. Returns when it is begun. */
-  async createSnapshot(wanted: NewSnapshot, signal: AbortSignal): Promise<VolumeSnapshot> {
-    const { volumeId, name, description, metadata } = wanted;
-    const purpose = `take a snapshot of the volume ${volumeId}`;
-    const snapshot = {
-      volume_id: volumeId,
-      name,
-      force: true,
-      ...(description !== undefined && { description }),
-      ...(metadata !== undefined && { metadata }),
-    };
-    return snapshotOf(
-      await this.#ask({ method: 'POST', path: '/snapshots', json: { snapshot }, purpose }, signal),
-      purpose,
-    );
-  }
-
-  async snapshot(id: string, signal: AbortSignal): Promise<VolumeSnapshot> {
-    const purpose = `find the snapshot ${id}`;
-    return snapshotOf(
-      await this.#ask({ method: 'GET', path: `/snapshots/${encodeURIComponent(id)}`, purpose }, signal),
-      purpose,
-    );
-  }
-
-  /** Returns when it is gone. "Not there" is success. @throws SV_OPENSTACK_REFUSED: volumes depend on it */
-  async deleteSnapshot(id: string, signal: AbortSignal, options: WaitOptions = {}): Promise<void> {
-    const purpose = `delete the snapshot ${id}`;
-    const path = `/snapshots/${encodeURIComponent(id)}`;
-    await this.#orGone(this.#ask({ method: 'DELETE', path, purpose }, signal));
-    const look = () => this.#orGone(this.snapshot(id, signal));
-    await poll(purpose, look, found => found === undefined, signal, options);
-  }
-
   /** @throws SV_OPENSTACK: it went into an error state; SV_TIMEOUT */
   async waitFor(volumeId: string, status: string, signal: AbortSignal, options: WaitOptions = {}): Promise<Volume> {
     const purpose = `wait for the volume ${volumeId} to become ${status}`;
@@ -231,22 +189,6 @@ export class Cinder {
       purpose,
       () => this.#volume(volumeId, purpose, signal),
       v => v.status === status,
-      signal,
-      options,
-    );
-  }
-
-  async waitForSnapshot(
-    id: string,
-    status: string,
-    signal: AbortSignal,
-    options: WaitOptions = {},
-  ): Promise<VolumeSnapshot> {
-    const purpose = `wait for the snapshot ${id} to become ${status}`;
-    return await poll(
-      purpose,
-      () => this.snapshot(id, signal),
-      s => s.status === status,
       signal,
       options,
     );
@@ -275,12 +217,8 @@ function attachmentOf({ body }: { readonly body: unknown }, purpose: string): Vo
   return readAnswer(z.looseObject({ attachment: attachmentShape }), body, purpose).attachment;
 }
 
-function snapshotOf({ body }: { readonly body: unknown }, purpose: string): VolumeSnapshot {
-  return readAnswer(z.looseObject({ snapshot: snapshotShape }), body, purpose).snapshot;
-}
-
 /** Asks again and again, less often with time. A status that begins with "error" ends it, unless that is what is waited for. */
-async function poll<T extends { readonly status: string } | undefined>(
+async function poll<T extends { readonly status: string }>(
   purpose: string,
   look: () => Promise<T>,
   isDone: (found: T) => boolean,
@@ -291,12 +229,12 @@ async function poll<T extends { readonly status: string } | undefined>(
   for (let delay: number = POLL_MS.first; ; delay = Math.min(POLL_MS.longest, delay * 1.5)) {
     const found = await look();
     if (isDone(found)) return found;
-    if (found?.status.startsWith('error'))
+    if (found.status.startsWith('error'))
       throw new ShiftvolError('SV_OPENSTACK', `Cannot ${purpose}: it is ${found.status}`, {
         remedy: 'the log of cinder-volume says why',
       });
     if (performance.now() > deadline)
-      throw new ShiftvolError('SV_TIMEOUT', `Cannot ${purpose}: it is ${found?.status} after ${timeoutMs} ms`);
+      throw new ShiftvolError('SV_TIMEOUT', `Cannot ${purpose}: it is ${found.status} after ${timeoutMs} ms`);
     await sleep(delay, undefined, { signal });
   }
 }

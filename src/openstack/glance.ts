@@ -11,15 +11,6 @@ import { readAnswer } from './wire.ts';
 
 export type { Digest, Image } from './glance-image.ts';
 
-export type NewImage = {
-  readonly name: string;
-  readonly diskFormat: string;
-  readonly containerFormat: string;
-  readonly properties?: Readonly<Record<string, string>>;
-  readonly visibility?: 'private' | 'shared' | 'community' | 'public';
-  /** Default: Glance chooses one. */
-  readonly id?: string;
-};
 /** `sizeBytes`: for a body whose length is known; Glance then refuses one that is cut. */
 export type UploadOptions = { readonly sizeBytes?: number };
 
@@ -73,38 +64,10 @@ export class Glance {
     return downloadImage(this.#session, image, signal);
   }
 
-  /** All of it, or no image. @throws SV_OPENSTACK_CONFLICT: the id is taken; SV_CHECKSUM: something else arrived; the body's own error */
-  async upload(wanted: NewImage, body: Readable, signal: AbortSignal, options: UploadOptions = {}): Promise<Image> {
-    const { name, diskFormat, containerFormat, properties = {}, visibility, id } = wanted;
-    const purpose = `make the image ${JSON.stringify(name)}`;
-    const json = {
-      ...properties,
-      name,
-      disk_format: diskFormat,
-      container_format: containerFormat,
-      ...(visibility !== undefined && { visibility }),
-      ...(id !== undefined && { id }),
-    };
-    let image: Image;
-    try {
-      const answer = await this.#ask({ method: 'POST', path: '/images', json, purpose }, signal);
-      image = readAnswer(imageShape, answer.body, purpose);
-    } catch (error) {
-      body.destroy();
-      throw error;
-    }
-    try {
-      return await this.uploadInto(image.id, body, signal, options);
-    } catch (error) {
-      await this.#discard(image.id, error);
-      throw error;
-    }
-  }
-
   /** Says what an image will be that has no data yet; afterwards Glance refuses it. */
   async describe(
     imageId: string,
-    { diskFormat, containerFormat }: Pick<NewImage, 'diskFormat' | 'containerFormat'>,
+    { diskFormat, containerFormat }: { readonly diskFormat: string; readonly containerFormat: string },
     signal: AbortSignal,
   ): Promise<void> {
     const add = (name: string, value: string) => ({ op: 'add', path: `/${name}`, value });
@@ -169,20 +132,6 @@ export class Glance {
     return image;
   }
 
-  /** "Not there" is success. */
-  async remove(imageId: string, signal: AbortSignal): Promise<void> {
-    const request = {
-      method: 'DELETE',
-      path: `/images/${encodeURIComponent(imageId)}`,
-      purpose: `delete the image ${imageId}`,
-    } as const;
-    try {
-      await this.#ask(request, signal);
-    } catch (error) {
-      if (!(error instanceof OpenstackError && error.status === 404)) throw error;
-    }
-  }
-
   async #byId(id: string, purpose: string, signal: AbortSignal): Promise<Image | undefined> {
     try {
       const { body } = await this.#ask({ method: 'GET', path: `/images/${id}`, purpose }, signal);
@@ -193,15 +142,6 @@ export class Glance {
     }
   }
 
-  /** Also when we were told to stop: an image that never gets its data would stay for ever. */
-  async #discard(id: string, reason: unknown): Promise<void> {
-    try {
-      await this.remove(id, AbortSignal.timeout(DISCARD_TIMEOUT_MS));
-    } catch (error) {
-      throw new SuppressedError(error, reason, `Cannot remove the image ${id} that was begun`);
-    }
-  }
-
   #ask(request: CloudRequest, signal: AbortSignal) {
     return this.#session.request('image', request, signal);
   }
@@ -209,4 +149,3 @@ export class Glance {
 
 /** For Glance to have stored it, once it is sent. */
 const UPLOAD_TIMEOUT_MS = 600_000;
-const DISCARD_TIMEOUT_MS = 30_000;

@@ -95,11 +95,6 @@ export class LxdMachines implements Machines {
     await this.#bring(instance, { action: 'stop' }, 'stopped', signal);
   }
 
-  async restart(ref: InstanceRef, options: StopOptions, signal: AbortSignal): Promise<void> {
-    await this.stop(ref, options, signal);
-    await this.start(ref, signal);
-  }
-
   async freeze(ref: InstanceRef, signal: AbortSignal): Promise<void> {
     const instance = await this.#get(ref, signal);
     if (powerOf(instance.status) === 'paused') return;

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import type { Host } from '../../../src/cli/assemble.ts';
 import { LxdMachines } from '../../../src/container/lxd/machines.ts';
 import { LxdRuntime } from '../../../src/container/lxd/runtime.ts';
-import type { MachineSpec } from '../../../src/container/machines.ts';
+import type { MachineSpec, StopOptions } from '../../../src/container/machines.ts';
 import type { Engine } from '../../../src/engine/engine.ts';
-import type { SpawnCommand } from '../../../src/engine/model.ts';
+import type { InstanceRef, SpawnCommand } from '../../../src/engine/model.ts';
 import { rootsDir } from '../../../src/engine/plan.ts';
 import type { Instance } from '../../../src/engine/ports.ts';
 import { makeWorld, type World } from '../../e2e/world.ts';
@@ -98,4 +98,10 @@ export async function makeMachineWorld(): Promise<MachineWorld> {
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
   return self;
+}
+
+/** As a reboot does it. */
+export async function restart({ machines }: Pick<MachineWorld, 'machines'>, ref: InstanceRef, options: StopOptions) {
+  await machines.stop(ref, options, never);
+  await machines.start(ref, never);
 }

@@ -9,7 +9,7 @@ import { isError } from '../../../src/errors.ts';
 import { umount2 } from '../../../src/kernel/mount.ts';
 import { statx } from '../../../src/kernel/statx.ts';
 import { assertHostUnchanged, type HostState, hostState } from '../../rig/host.ts';
-import { FORCED, type MachineWorld, makeMachineWorld, never, uuidFor } from './machine-world.ts';
+import { FORCED, type MachineWorld, makeMachineWorld, never, restart, uuidFor } from './machine-world.ts';
 
 let w: MachineWorld;
 let hostBefore: HostState;
@@ -63,7 +63,7 @@ test('making, starting, stopping and removing twice is one effect', async () => 
   await w.machines.start(refOf(name), never);
   await w.machines.start(refOf(name), never);
   const pid = await w.world.lxd.initPid(name);
-  await w.machines.restart(refOf(name), FORCED, never);
+  await restart(w, refOf(name), FORCED);
   assert.notEqual(await w.world.lxd.initPid(name), pid);
   await w.machines.stop(refOf(name), FORCED, never);
   await w.machines.stop(refOf(name), FORCED, never);
@@ -233,7 +233,7 @@ test('an init that ends in its time is not killed, one that does not is', async 
 
   await w.machines.start(refOf(name), never);
   await w.world.lxd.sh(name, 'sed -i "s/exit 0/:/" /sbin/init');
-  await w.machines.restart(refOf(name), FORCED, never);
+  await restart(w, refOf(name), FORCED);
   const started = performance.now();
   await w.machines.stop(refOf(name), { force: false, timeoutMs: 1500 }, never);
   assert.ok(performance.now() - started > 1400, 'it was given its time');

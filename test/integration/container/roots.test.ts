@@ -8,7 +8,7 @@ import { isError } from '../../../src/errors.ts';
 import { umount2 } from '../../../src/kernel/mount.ts';
 import { digestOnDisk } from '../../e2e/digest.ts';
 import { assertHostUnchanged, type HostState, hostState } from '../../rig/host.ts';
-import { FORCED, type MachineWorld, makeMachineWorld, never, uuidFor } from './machine-world.ts';
+import { FORCED, type MachineWorld, makeMachineWorld, never, restart, uuidFor } from './machine-world.ts';
 
 let w: MachineWorld;
 let hostBefore: HostState;
@@ -49,8 +49,8 @@ test('nothing on the disk changes owner, mode or time by starts, stops, a restar
 
   await t.test('stop, start, restart', async () => {
     await w.machines.start(refOf(name), never);
-    await w.machines.restart(refOf(name), FORCED, never);
-    await w.machines.restart(refOf(name), { force: false, timeoutMs: 5000 }, never);
+    await restart(w, refOf(name), FORCED);
+    await restart(w, refOf(name), { force: false, timeoutMs: 5000 });
     await w.machines.stop(refOf(name), FORCED, never);
     assert.equal(await digest(name), fresh);
   });
@@ -94,7 +94,7 @@ test('what the container writes is there after a restart, with its own owners on
   const { key } = await w.boot(name);
   await w.world.lxd.sh(name, 'echo mine > /srv/data; chown 33:33 /srv/data');
   await w.world.lxd.sh(name, 'echo theirs > /home/app/data', { uid: 1000 });
-  await w.machines.restart(refOf(name), FORCED, never);
+  await restart(w, refOf(name), FORCED);
   assert.equal(
     await w.world.lxd.sh(name, "cd /; stat -c '%n %u:%g' srv/data home/app/data"),
     'srv/data 33:33\nhome/app/data 1000:1000',
@@ -191,7 +191,7 @@ test('a volume that is attached before the first start is there at once, and a s
   await attach('/mnt/data');
   await w.machines.start(refOf(name), never);
   assert.equal(await w.world.lxd.sh(name, "stat -c '%u:%g' /mnt/data/home/app"), '1000:1000');
-  await w.machines.restart(refOf(name), FORCED, never);
+  await restart(w, refOf(name), FORCED);
   assert.equal(await w.world.lxd.sh(name, "stat -c '%u:%g' /mnt/data/home/app"), '1000:1000');
   await w.unmake(key);
 });

@@ -112,17 +112,6 @@ test('extending waits for its end, and tells when the driver could not', async (
   assert.match(error.message, /it is error_extending/);
 });
 
-test('a snapshot is begun, looked at and removed; one that is gone is removed', async () => {
-  await using client = await startClient(['volumes']);
-  const cinder = new Cinder(client.session);
-  const { id: volumeId } = await cinder.volume('demo-volume', soon());
-
-  const snapshot = await cinder.createSnapshot({ volumeId, name: 'demo-snapshot' }, soon());
-  assert.deepEqual([snapshot.status, snapshot.volumeId], ['creating', volumeId]);
-  await cinder.waitForSnapshot(snapshot.id, 'available', soon());
-  await cinder.deleteSnapshot(snapshot.id, soon());
-});
-
 test('waiting ends when its time is up', async () => {
   await using client = await startClient(['volumes']);
   const cinder = new Cinder(client.session);

@@ -1,4 +1,16 @@
 /** What is in the recordings. */
+import * as z from 'zod';
+import type { CloudSession } from '../../../src/openstack/session.ts';
+
+/** An image that waits for its data, as Nova makes one. */
+export async function makeImage(session: CloudSession, json: object, signal: AbortSignal): Promise<string> {
+  const { body } = await session.request('image', { method: 'POST', path: '/images', json }, signal);
+  return z.looseObject({ id: z.string() }).parse(body).id;
+}
+
+export async function removeImage(session: CloudSession, id: string, signal: AbortSignal): Promise<void> {
+  await session.request('image', { method: 'DELETE', path: `/images/${id}` }, signal);
+}
 
 /** Some bytes of which no two kilobytes are alike. */
 export function demoBody(): Buffer {
