@@ -30,7 +30,8 @@ export type Desk = { readonly channel: BusChannel; readonly outlet: Outlet; read
 
 type Told = Extract<Translation, { kind: 'command' }>;
 type Wanted = Exclude<Translation, { kind: 'ignored' }>;
-type Read = { readonly translation: Translation; readonly id?: string | undefined };
+type Read = { readonly translation: Translation; readonly id?: string | undefined; readonly inner?: unknown };
+type Facts = Omit<Read, 'translation'>;
 
 /** Messages that are remembered, to know them again. */
 const WINDOW = 10_000;
@@ -64,6 +65,7 @@ export class Intake {
   /** Handles a message from here to its end. Up to the handler it is synchronous, so that handlers are called in order of delivery. */
   take(message: ConsumeMessage, desk: Desk): void {
     this.counters.received++;
+    if (message.fields.redelivered) this.counters.redelivered++;
     if (this.#isNoise(message)) {
       this.counters.ignored['other-event']++;
       desk.channel.pass(message);
@@ -78,8 +80,8 @@ export class Intake {
   /** undefined: it was done with at once. */
   #begin(message: ConsumeMessage, desk: Desk): Promise<void> | undefined {
     try {
-      const { translation, id } = this.#read(message);
-      if (translation.kind !== 'ignored') return this.#process(message, desk, translation, id);
+      const { translation, ...facts } = this.#read(message);
+      if (translation.kind !== 'ignored') return this.#process(message, desk, translation, facts);
       this.counters.ignored[translation.reason]++;
       desk.channel.pass(message);
       return undefined;
@@ -104,9 +106,9 @@ export class Intake {
   }
 
   /** Never rejects: what goes wrong ends in the dead letters, or the message goes back to the broker. */
-  async #process(message: ConsumeMessage, desk: Desk, translation: Wanted, id: string | undefined): Promise<void> {
+  async #process(message: ConsumeMessage, desk: Desk, translation: Wanted, facts: Facts): Promise<void> {
     try {
-      if (translation.kind === 'command') await this.#once(message, desk, translation, id);
+      if (translation.kind === 'command') await this.#once(message, desk, translation, facts);
       else await this.#bury(message, desk, { code: 'SV_MESSAGE', reason: translation.reason });
     } catch (error) {
       await this.#giveBack(message, desk, error);
@@ -118,11 +120,12 @@ export class Intake {
       return { translation: { kind: 'invalid', reason: `came more than ${MAX_DELIVERIES} times without an outcome` } };
     const decoded = decode(message, this.#config.maxMessage);
     if (!decoded.ok) return { translation: { kind: 'invalid', reason: decoded.reason } };
-    return { translation: this.#translate(decoded.inner), id: uniqueId(decoded.inner) };
+    const { inner } = decoded;
+    return { translation: this.#translate(inner), id: uniqueId(inner), inner };
   }
 
   /** A message that is known, or being worked on, is not handled again, unless the first time failed. */
-  async #once(message: ConsumeMessage, desk: Desk, told: Told, id: string | undefined): Promise<void> {
+  async #once(message: ConsumeMessage, desk: Desk, told: Told, { id, inner }: Facts): Promise<void> {
     const earlier = id === undefined ? undefined : this.#known.get(id);
     if (earlier !== undefined && (await earlier)) {
       this.counters.duplicate++;
@@ -130,7 +133,7 @@ export class Intake {
       return;
     }
     const work = asked(
-      () => watchedNotification(message, told, id),
+      () => watchedNotification(message, told, id, inner),
       request => this.#carryOut(message, desk, told, request),
     );
     if (id !== undefined) {

@@ -1,6 +1,7 @@
 /** What a message says of itself to those who watch this process: see engine/channels.ts. Pure. */
 import type { ConsumeMessage, Message } from 'amqplib';
 import { openstackRequestId, type RequestMessage } from '../engine/channels.ts';
+import { sentAt } from '../events/notification.ts';
 import type { Translation } from '../events/translate.ts';
 import { textHeaders } from './channel.ts';
 import { passageOf } from './outlet.ts';
@@ -9,12 +10,14 @@ import type { Verdict } from './verdict.ts';
 
 type Told = Extract<Translation, { kind: 'command' }>;
 
-/** `id`: oslo.messaging's of the message. */
+/** `id`: oslo.messaging's of the message. `inner`: what oslo.messaging's envelope has in it. */
 export function watchedNotification(
   message: ConsumeMessage,
   { command, event }: Told,
   id: string | undefined,
+  inner: unknown,
 ): RequestMessage {
+  const at = typeof inner === 'object' && inner !== null && 'timestamp' in inner ? sentAt(inner) : undefined;
   const { attempts, exchange, key } = passageOf(message);
   const requestId = openstackRequestId(command.requestId);
   return {
@@ -28,6 +31,7 @@ export function watchedNotification(
       exchange,
       routingKey: key,
       bodyBytes: message.content.length,
+      ...(at !== undefined && { sentAt: at }),
       ...(id !== undefined && { messageId: id }),
       ...(attempts > 0 && { attempts }),
     },

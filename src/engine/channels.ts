@@ -12,6 +12,8 @@ export type Delivery = {
   /** oslo.messaging's, not AMQP's. */
   readonly messageId?: string;
   readonly bodyBytes: number;
+  /** When its sender sent it first, in ISO 8601, by the clock there. */
+  readonly sentAt?: string;
   /** How often it was tried before. */
   readonly attempts?: number;
 };

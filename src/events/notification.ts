@@ -48,7 +48,7 @@ export function firstId(...candidates: readonly unknown[]): string | undefined {
 }
 
 /** When it was sent, in ISO 8601; oslo writes UTC without saying so. Undefined where it does not say. */
-export function sentAt({ timestamp }: Notification): string | undefined {
+export function sentAt({ timestamp }: Pick<Notification, 'timestamp'>): string | undefined {
   if (typeof timestamp !== 'string') return undefined;
   const [, day, time] = /^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z?$/.exec(timestamp) ?? [];
   const at = new Date(`${day}T${time}Z`);

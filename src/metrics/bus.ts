@@ -1,6 +1,5 @@
 /** The bus, as the agent sees it. */
 import type { BusStatus } from '../bus/service.ts';
-import { type RequestMessage, requestChannel } from '../engine/channels.ts';
 import { type Metrics, setCounter } from './client.ts';
 
 /** Without user names: only where the broker is. */
@@ -68,45 +67,5 @@ export function busMetrics(metrics: Metrics, status: () => BusStatus | undefined
       calls,
       Object.entries(now.rpc.counters).map(([outcome, n]) => [{ outcome }, n]),
     );
-  };
-}
-
-/** Counts what came over bus and socket from now on. Disposing ends that. */
-export function countRequests(metrics: Metrics): Disposable & { update(): void } {
-  const took = metrics.histogram(
-    'shiftvol_request_duration_seconds',
-    'Requests from their arrival here to their end. By: notification, call or cast (RPC), http (socket).',
-    ['by', 'outcome'],
-  );
-  const oldest = metrics.gauge(
-    'shiftvol_request_oldest_seconds',
-    'How long the oldest request is here that has not ended.',
-    ['by'],
-  );
-  const started = new Map<RequestMessage, number>();
-  const end = (message: RequestMessage & { readonly error?: unknown }) => {
-    const begun = started.get(message);
-    if (begun === undefined) return;
-    started.delete(message);
-    const failed = message.error !== undefined || message.failure !== undefined;
-    took.observe({ by: message.by, outcome: failed ? 'error' : 'ok' }, (performance.now() - begun) / 1000);
-  };
-  const handlers = {
-    start: (message: RequestMessage) => void started.set(message, performance.now()),
-    end: () => undefined,
-    asyncStart: () => undefined,
-    asyncEnd: end,
-    error: () => undefined,
-  };
-  requestChannel.subscribe(handlers);
-  return {
-    update() {
-      const now = performance.now();
-      for (const by of ['notification', 'call', 'cast', 'http'] as const) {
-        const since = [...started].filter(([message]) => message.by === by).map(([, at]) => at);
-        oldest.set({ by }, since.length === 0 ? 0 : (now - Math.min(...since)) / 1000);
-      }
-    },
-    [Symbol.dispose]: () => requestChannel.unsubscribe(handlers),
   };
 }

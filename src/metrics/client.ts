@@ -12,8 +12,13 @@ export type Metrics = {
   readonly registry: Registry;
   counter<const L extends string = never>(name: string, help: string, labels?: readonly L[]): Counter<L>;
   gauge<const L extends string = never>(name: string, help: string, labels?: readonly L[]): Gauge<L>;
-  /** Of seconds. */
-  histogram<const L extends string = never>(name: string, help: string, labels?: readonly L[]): Histogram<L>;
+  /** Of seconds; `buckets` where half a millisecond to ten seconds do not fit. */
+  histogram<const L extends string = never>(
+    name: string,
+    help: string,
+    labels?: readonly L[],
+    buckets?: readonly number[],
+  ): Histogram<L>;
 };
 
 /** From half a millisecond, which a bind mount takes, to ten seconds, when somebody has given up. */
@@ -32,8 +37,8 @@ export function newMetrics(): Metrics {
     registry,
     counter: (name, help, labels = []) => new MadeCounter({ name, help, labelNames: [...labels], registers }),
     gauge: (name, help, labels = []) => new MadeGauge({ name, help, labelNames: [...labels], registers }),
-    histogram: (name, help, labels = []) =>
-      new MadeHistogram({ name, help, labelNames: [...labels], buckets: SECONDS, registers }),
+    histogram: (name, help, labels = [], buckets = SECONDS) =>
+      new MadeHistogram({ name, help, labelNames: [...labels], buckets: [...buckets], registers }),
   };
 }
 
