@@ -9,6 +9,7 @@ import { type Handler, Intake } from './intake.ts';
 import type { Outbox } from './outbox.ts';
 import { Publisher } from './publisher.ts';
 import { RouteBindings } from './route.ts';
+import type { Cast } from './rpc/casts.ts';
 import type { RpcEndpoint } from './rpc/endpoint.ts';
 import { RpcServer, type RpcStatus } from './rpc/server.ts';
 import { type BindingState, Bindings, queueNames } from './topology.ts';
@@ -101,6 +102,12 @@ export class BusService implements AsyncDisposable {
     this.#running = Promise.all(loops);
     this.#running.catch(() => undefined); // told by the disposal
     return this;
+  }
+
+  /** To the agent of another host, which does not answer. @throws SV_BUS: it is not there, or nobody can be told now */
+  async cast(host: string, cast: Cast): Promise<void> {
+    if (!this.#rpc) throw new ShiftvolError('SV_BUS', `Cannot tell host "${host}": no URL is configured for RPC`);
+    await this.#rpc.cast(host, cast);
   }
 
   get status(): BusStatus {

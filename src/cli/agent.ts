@@ -1,4 +1,5 @@
 import type { Handler } from '../bus/intake.ts';
+import type { RpcEndpoint } from '../bus/rpc/endpoint.ts';
 import type { BusService } from '../bus/service.ts';
 import { rpcUrl, tellUrl } from '../bus/urls.ts';
 import { loadConfig } from '../config/load.ts';
@@ -13,7 +14,6 @@ import { assemble, type Host } from './assemble.ts';
 import type { GlobalOptions } from './command.ts';
 import { socketPath } from './engine-client.ts';
 import { giveBackWhenQuiet } from './memory.ts';
-import type { NovaParts } from './nova.ts';
 import { Recovery } from './recovery.ts';
 import { supervisor } from './supervisor.ts';
 
@@ -37,11 +37,10 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
   await using recovery = new Recovery(host.engine, log);
   if (await recovery.first()) await cleanShares(config.runDir);
   void host.warm(work.signal);
-  using nova = config.nova.enabled ? (await import('./nova.ts')).makeNova(config, host, log) : undefined;
-  await using _transfers = config.nova.enabled
-    ? await (await import('./transfers.ts')).listenForTransfers(config, host, log)
-    : undefined;
-  await using bus = useBus ? await startBus(config, host, log, work.signal, nova) : undefined;
+  let cast: BusService['cast'] | undefined;
+  await using nova = config.nova.enabled ? await makeNova(config, host, () => cast, log) : undefined;
+  await using bus = useBus ? await startBus(config, host, log, work.signal, nova?.endpoints) : undefined;
+  cast = bus && ((to, what) => bus.cast(to, what));
   await using _socket = await listenOnSocket(
     socketPath(config.runDir),
     host.engine,
@@ -65,12 +64,29 @@ async function traced({ trace, host }: Config, tells: boolean, log: Log): Promis
   return startTracing(settings, { host, tells, log });
 }
 
+/** What can be called on this host where Nova decides, and what other hosts fetch of it. */
+async function makeNova(
+  config: Config,
+  host: Host,
+  cast: () => BusService['cast'] | undefined,
+  log: Log,
+): Promise<AsyncDisposable & { readonly endpoints: readonly RpcEndpoint[] }> {
+  const [{ openTransfers }, { peerEndpoint, peersOver }, { novaMethods }] = await Promise.all([
+    import('./transfers.ts'),
+    import('./peers.ts'),
+    import('./nova.ts'),
+  ]);
+  const transfers = await openTransfers(config, host, peersOver(cast), log);
+  const endpoints = [novaMethods(config, host, transfers, log), peerEndpoint(transfers)];
+  return { endpoints, [Symbol.asyncDispose]: () => transfers[Symbol.asyncDispose]() };
+}
+
 async function startBus(
   config: Config,
   host: Host,
   log: Log,
   signal: AbortSignal,
-  nova: NovaParts | undefined,
+  nova: readonly RpcEndpoint[] | undefined,
 ): Promise<BusService> {
   const { BusService } = await import('../bus/service.ts');
   const { healthEndpoints } = await import('../bus/rpc/health.ts');
@@ -80,6 +96,6 @@ async function startBus(
     await host.engine.execute(command, within, isFinal);
   };
   // What else can be called on this host stands here.
-  const endpoints = [...healthEndpoints(config.rpc.topic), ...(nova ? [nova.endpoint] : [])];
+  const endpoints = [...healthEndpoints(config.rpc.topic), ...(nova ?? [])];
   return new BusService({ config, handle, outbox: host.store, endpoints, log }).start(signal);
 }

@@ -16,17 +16,15 @@ import { readResources } from '../nova/resources.ts';
 import { showTemplate } from '../storage/templates.ts';
 import type { Host } from './assemble.ts';
 import { connectorsOf } from './connectors.ts';
-import { LazyCloud } from './lazy-cloud.ts';
-import { transferOf } from './transfers.ts';
+import type { LazyCloud } from './lazy-cloud.ts';
+import type { Transfers } from './transfers.ts';
 
-export type NovaParts = Disposable & { readonly endpoint: RpcEndpoint };
-
-/** Asks nobody anything yet. The caller disposes of it when no call is under way any more. */
-export function makeNova(config: Config, host: Host, log: Log): NovaParts {
-  const cloud = new LazyCloud(config, log);
+/** Asks nobody anything yet. */
+export function novaMethods(config: Config, host: Host, transfers: Transfers, log: Log): RpcEndpoint {
+  const { cloud } = host;
   const { project } = config.runtimes.lxd;
   const { liveMigration, defaultTarget, stopTimeoutMs } = config.nova;
-  const endpoint = novaEndpoint({
+  return novaEndpoint({
     host: config.host,
     version: config.version,
     config: { liveMigration, defaultTarget, stopTimeoutMs },
@@ -37,11 +35,11 @@ export function makeNova(config: Config, host: Host, log: Log): NovaParts {
     fileSystems: fileSystems(config, host),
     notes: notes(new LxdNotes(host.lxd, project)),
     labels: volumeLabels(cloud),
-    transfer: transferOf(config, host, log),
+    transfer: transfers.transfer,
+    departures: transfers.departures,
     facts: hostFacts(config, host),
     log,
   });
-  return { endpoint, [Symbol.dispose]: () => cloud[Symbol.dispose]() };
 }
 
 function glanceImages({ poolDir }: Config, cloud: LazyCloud): Images {

@@ -25,6 +25,7 @@ import {
   type SpawnCommand,
   type StepTiming,
 } from './model.ts';
+import { type Move, noteMove } from './moved.ts';
 import { mapOfAllocation, planSpawn } from './plan.ts';
 import type { Allocation, Also, UsedRange, VolumeService } from './ports.ts';
 import { findToDestroy, findToDetach, prepareAttach, prepareSpawn, type Settle } from './prepare.ts';
@@ -63,6 +64,8 @@ export class Engine {
   readonly #tasks: Tasks;
   /** Saved copies of what is attached; and freezing it for somebody else's. */
   readonly snapshots: Snapshots;
+  /** What the last recover came to, whoever asked for it. `at`: milliseconds since 1970. */
+  lastRecovery: (Recovered & { readonly at: number }) | undefined;
   /** For those who watch; costs nothing until somebody asks. */
   readonly runs = new RecentRuns();
 
@@ -154,6 +157,12 @@ export class Engine {
     });
   }
 
+  /** Its instance came from another host, and runs here. @throws SV_ATTACHMENT_NOT_FOUND: its root is not attached here */
+  async noteMove(move: Move, signal: AbortSignal): Promise<void> {
+    const { key } = await resolve(this.#deps, move.instance, signal);
+    await this.#instances.run(key, () => noteMove(this.#deps, key, move));
+  }
+
   list(instance?: InstanceKey): readonly Attachment[] {
     return this.#deps.journal.list(instance);
   }
@@ -172,6 +181,7 @@ export class Engine {
   async recover(options: { dryRun: boolean; signal: AbortSignal }): Promise<Recovered> {
     const inOrder = <T>(key: InstanceKey, work: () => Promise<T>) => this.#instances.run(key, work);
     const found = await recover(this.#deps, this.#steps, this.#tasks, options, inOrder);
+    if (!options.dryRun) this.lastRecovery = { ...found, at: Date.now() };
     await this.#deps.journal.flushed();
     return found;
   }

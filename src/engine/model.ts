@@ -176,10 +176,15 @@ export type AttachmentState =
       /** Of the file system; absent where a shiftvol noted it that did not ask. */
       readonly fsUuid?: string;
       readonly attachedAt: string;
+      /** Of a root: its instance came here from another host, and nothing has mounted it anew since. */
+      readonly moved?: Moved;
     }
   | { readonly state: 'detaching'; readonly goal: RemovalGoal; readonly error?: ErrorReport }
   | { readonly state: 'detached'; readonly detachedAt: string }
   | { readonly state: 'undoing'; readonly error: ErrorReport };
+
+/** `downMs`: from the beginning of its stop there to its start here, by the clocks of both hosts. */
+export type Moved = { readonly from: string; readonly downMs: number; readonly at: string };
 
 export type Attachment = {
   readonly plan: Plan;
@@ -225,7 +230,7 @@ export type StepTiming = { readonly step: string; readonly ms: number };
 
 /** What is told on the bus, the log and the page. */
 export type AttachmentEvent = {
-  readonly action: Action | 'swap';
+  readonly action: Action | 'swap' | 'move';
   readonly phase: 'start' | 'end' | 'error';
   readonly instance: string;
   readonly attachmentId?: AttachmentId;

@@ -1,4 +1,4 @@
-import type { Attachment, AttachmentState, Source } from '../engine/model.ts';
+import type { Attachment, AttachmentState, Moved, Source } from '../engine/model.ts';
 import type { ErrorReport } from '../errors.ts';
 
 /** An attachment as it is told to the world: `--json`, the API, the page. The names are stable. */
@@ -19,6 +19,8 @@ export type AttachmentView = {
   readonly image: string;
   readonly extents: Attachment['plan']['idmap'];
   readonly error?: ErrorReport;
+  /** Of a root: its instance came from this host, and was down for so long. */
+  readonly moved?: Moved;
   readonly createdAt: string;
   readonly updatedAt: string;
 };
@@ -48,6 +50,7 @@ export function viewOf({ plan, status, createdAt, updatedAt }: Attachment): Atta
     image: plan.image.path,
     extents: plan.idmap,
     ...('error' in status && status.error && { error: status.error }),
+    ...('moved' in status && status.moved && { moved: status.moved }),
     createdAt,
     updatedAt,
   };

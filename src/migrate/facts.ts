@@ -43,7 +43,7 @@ export function headerOf(
 }
 
 /** A snapshot is known again by these, as long as it is there; another one of the same name is another version. */
-function versionOf(image: string): string {
+export function versionOf(image: string): string {
   const { dev, ino, size, mtimeNs, birthtimeNs } = statSync(image, { bigint: true });
   return createHash('sha256').update([dev, ino, size, mtimeNs, birthtimeNs].join(' ')).digest('hex');
 }

@@ -10,7 +10,7 @@ import { ByteReader } from './byte-reader.ts';
 import { readHead } from './frame.ts';
 import { notAStream } from './header.ts';
 import type { Incoming, Pool, Received } from './incoming.ts';
-import { splitAddress, TEMPLATE_LINE } from './listener.ts';
+import { splitAddress, TEMPLATE_LINE, VERSION_LINE } from './listener.ts';
 import { blocksOf, receiveVolume } from './receive.ts';
 
 const TRIES = 6;
@@ -29,6 +29,8 @@ const toldShape = z.strictObject({
     .int()
     .positive()
     .max(2 ** 46),
+  /** Fetched while the instance runs: another pass comes after it. */
+  pass: z.literal('first').optional(),
 });
 export type Told = z.infer<typeof toldShape>;
 
@@ -83,8 +85,18 @@ export async function endOffer(told: Told, options: Pick<FetchOptions, 'signal' 
   }
 }
 
+/** The other host need not wait any more. @throws SV_CONNECTION */
+export async function arrived(told: Told, options: Pick<FetchOptions, 'signal' | 'ca'>): Promise<void> {
+  (await ask(told, 'PUT', '', options)).resume();
+}
+
 async function fetchOnce(pool: Pool, incoming: Incoming, told: Told, options: FetchOptions): Promise<Received> {
-  const have = [...listTemplates(pool).map(t => TEMPLATE_LINE + t.sha256), ...blocksOf(pool, told.attachment)];
+  const { received } = incoming;
+  const have = [
+    ...listTemplates(pool).map(t => TEMPLATE_LINE + t.sha256),
+    ...(received ? [VERSION_LINE + received.header.version] : []),
+    ...blocksOf(pool, told.attachment),
+  ];
   const answer = await ask(told, 'POST', have.join('\n'), options);
   try {
     const reader = new ByteReader(unbroken(answer));
@@ -92,13 +104,15 @@ async function fetchOnce(pool: Pool, incoming: Incoming, told: Told, options: Fe
     if (head?.kind !== 'volume') throw notAStream('no volume is in it');
     const { header } = head;
     // As was told through Nova; a host that sends something else than it offered is not listened to.
-    if (header.attachment !== told.attachment || header.sizeBytes > told.sizeBytes || !header.last)
+    if (header.attachment !== told.attachment || header.sizeBytes > told.sizeBytes || header.last !== isLast(told))
       throw notAStream('it is not what was offered');
     return await receiveVolume(pool, incoming, header, reader, { signal: options.signal });
   } finally {
     answer.destroy();
   }
 }
+
+const isLast = ({ pass }: Told): boolean => pass !== 'first';
 
 async function* unbroken(answer: IncomingMessage): AsyncGenerator<Buffer> {
   try {
@@ -110,7 +124,7 @@ async function* unbroken(answer: IncomingMessage): AsyncGenerator<Buffer> {
 
 async function ask(
   { address, tls, offer, token }: Told,
-  method: 'POST' | 'DELETE',
+  method: 'POST' | 'PUT' | 'DELETE',
   body: string,
   { signal, ca }: Pick<FetchOptions, 'signal' | 'ca'>,
 ): Promise<IncomingMessage> {

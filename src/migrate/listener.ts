@@ -1,7 +1,8 @@
 /**
- * Where another host fetches what was offered to it: `POST /v1/volume/OFFER` with the token as bearer gives the stream, and `DELETE` ends the
- * offer when all of it has arrived. The body of the POST says what is there already: the sha256 of templates and the blocks of an earlier
- * try, a line each. Whoever has no token learns nothing, not even whether there is such an offer.
+ * Where another host fetches what was offered to it: `POST /v1/volume/OFFER` with the token as bearer gives the stream, `PUT` says that all of
+ * a first pass has arrived, and `DELETE` ends the offer, when all has arrived or is not wanted any more. The body of the POST says what is
+ * there already: the sha256 of templates, the version of an earlier pass and the blocks of an earlier try, a line each. Whoever has no token
+ * learns nothing, not even whether there is such an offer.
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -15,17 +16,19 @@ import {
 import { createServer as createTls } from 'node:https';
 import { explain, ShiftvolError } from '../errors.ts';
 import type { Offer, Offers } from './offers.ts';
-import { type Sendable, sendVolume } from './send.ts';
+import { type Sendable, type Sent, sendVolume } from './send.ts';
 
 /** A volume of a terabyte of which every block has been sent before. */
 const MAX_BODY_BYTES = 32 * 2 ** 20;
 const IDLE_MS = 60_000;
 const MOST_CONNECTIONS = 64;
 export const TEMPLATE_LINE = 'has-template ';
+export const VERSION_LINE = 'has-version ';
 
 export type Lent = AsyncDisposable & { readonly sendable: Sendable };
-/** `templates`: sha256 of those that the other side has. */
-export type Lend = (offer: Offer, templates: ReadonlySet<string>, signal: AbortSignal) => Promise<Lent>;
+/** What the other side has: sha256 of templates, versions of earlier passes. */
+export type Have = { readonly templates: ReadonlySet<string>; readonly versions: ReadonlySet<string> };
+export type Lend = (offer: Offer, have: Have, signal: AbortSignal) => Promise<Lent>;
 
 export type ListenOptions = {
   /** `192.0.2.1:7780` */
@@ -33,6 +36,8 @@ export type ListenOptions = {
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   readonly offers: Offers;
   readonly lend: Lend;
+  /** What the other side says of an offer. */
+  readonly told?: (offer: Offer, what: 'arrived' | 'ended') => void;
   readonly log: { info(text: string, facts?: object): void; warn(text: string, facts?: object): void };
 };
 
@@ -91,19 +96,21 @@ export function splitAddress(address: string): readonly [host: string, port: num
   return [address.slice(0, colon).replace(/^\[|\]$/g, ''), Number(address.slice(colon + 1))];
 }
 
+const METHODS: ReadonlySet<string> = new Set(['POST', 'PUT', 'DELETE']);
 type Sending = Map<string, { readonly stop: () => void; readonly ended: Promise<void> }>;
 
 async function answer(
-  { offers, lend, log }: ListenOptions,
+  { offers, lend, log, told }: ListenOptions,
   sending: Sending,
   request: IncomingMessage,
   response: ServerResponse,
   stop: AbortSignal,
 ): Promise<void> {
   const offer = authorized(offers, request);
-  if (!offer || (request.method !== 'POST' && request.method !== 'DELETE')) return end(response, 404);
-  if (request.method === 'DELETE') {
-    offers.end(offer.id);
+  if (!offer || !METHODS.has(request.method ?? '')) return end(response, 404);
+  if (request.method !== 'POST') {
+    if (request.method === 'DELETE') offers.end(offer.id);
+    told?.(offer, request.method === 'DELETE' ? 'ended' : 'arrived');
     return end(response, 204);
   }
   const gone = new AbortController();
@@ -117,12 +124,19 @@ async function answer(
   response.once('close', () => gone.abort(new ShiftvolError('SV_CANCELLED', 'Cancelled: the other host has hung up')));
   const signal = AbortSignal.any([stop, gone.signal]);
   try {
-    const { templates, blocks } = await readHave(request);
-    await using lent = await lend(offer, templates, signal);
+    const { blocks, ...have } = await readHave(request);
+    const began = performance.now();
+    await using lent = await lend(offer, have, signal);
     response.writeHead(200, { 'content-type': 'application/octet-stream' });
     const stream = sendVolume(lent.sendable, { signal, has: block => blocks.has(block) });
-    await writeAll(stream, response, signal);
-    log.info('a volume was sent', { attachment: offer.attachment });
+    const { changedBytes, sentBytes } = await writeAll(stream, response, signal);
+    log.info('a volume was sent', {
+      attachment: offer.attachment,
+      pass: offer.pass ?? 'last',
+      changed_bytes: changedBytes,
+      sent_bytes: sentBytes,
+      ms: Math.round(performance.now() - began),
+    });
   } catch (error) {
     log.warn(`a volume was not sent to its end: ${explain(error)}`, { attachment: offer.attachment });
     // What has begun must not look as if it were whole.
@@ -150,14 +164,23 @@ async function readHave(request: IncomingMessage) {
     chunks.push(chunk);
   }
   const lines = Buffer.concat(chunks).toString('latin1').split('\n');
-  const templates = lines.filter(line => line.startsWith(TEMPLATE_LINE)).map(line => line.slice(TEMPLATE_LINE.length));
-  return { templates: new Set(templates), blocks: new Set(lines) };
+  const after = (beginning: string) =>
+    new Set(lines.filter(line => line.startsWith(beginning)).map(line => line.slice(beginning.length)));
+  return { templates: after(TEMPLATE_LINE), versions: after(VERSION_LINE), blocks: new Set(lines) };
 }
 
 /** Not a pipeline: when this has ended, in whichever way, nobody reads from the snapshot any more. */
-async function writeAll(stream: AsyncIterable<Buffer>, response: ServerResponse, signal: AbortSignal): Promise<void> {
+async function writeAll(
+  stream: AsyncGenerator<Buffer, Sent>,
+  response: ServerResponse,
+  signal: AbortSignal,
+): Promise<Sent> {
+  let sent: Sent = { changedBytes: 0, sentBytes: 0, keptBytes: 0 };
+  const told = async function* () {
+    sent = yield* stream;
+  };
   response.on('error', () => {}); // then it closes, which is the signal
-  for await (const chunk of stream) {
+  for await (const chunk of told()) {
     signal.throwIfAborted();
     if (!response.write(chunk)) await once(response, 'drain', { signal });
   }
@@ -165,6 +188,7 @@ async function writeAll(stream: AsyncIterable<Buffer>, response: ServerResponse,
   response.once('close', resolve);
   response.end(resolve);
   await promise;
+  return sent;
 }
 
 function end(response: ServerResponse, status: number): void {

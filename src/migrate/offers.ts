@@ -15,6 +15,8 @@ const offerShape = z.strictObject({
   attachment: z.string().regex(/^[0-9a-f]{16}$/),
   tokenSha256: z.string().regex(/^[0-9a-f]{64}$/),
   expiresAt: z.number(),
+  /** Of an instance that still runs: another pass comes after it. */
+  pass: z.literal('first').optional(),
 });
 export type Offer = z.infer<typeof offerShape> & { readonly id: string };
 
@@ -26,11 +28,16 @@ export class Offers {
   }
 
   /** For one transfer of one attachment: an earlier one of the same attachment counts no more. */
-  make(attachment: string): { readonly id: string; readonly token: string } {
-    for (const offer of this.#all()) if (offer.attachment === attachment) this.end(offer.id);
+  make(attachment: string, pass?: 'first'): { readonly id: string; readonly token: string } {
+    this.endOf(attachment);
     const [id, token] = [randomBytes(8).toString('hex'), randomBytes(32).toString('base64url')];
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-    const offer = { attachment, tokenSha256: sha256(token), expiresAt: Date.now() + LIFETIME_MS };
+    const offer = {
+      attachment,
+      tokenSha256: sha256(token),
+      expiresAt: Date.now() + LIFETIME_MS,
+      ...(pass && { pass }),
+    };
     const file = this.#file(id);
     writeFileSync(`${file}.new`, JSON.stringify(offer), { mode: 0o600, flush: true });
     renameSync(`${file}.new`, file);
@@ -49,9 +56,13 @@ export class Offers {
     rmSync(this.#file(id), { force: true });
   }
 
-  /** What nobody came for. */
+  endOf(attachment: string): void {
+    for (const offer of this.#all()) if (offer.attachment === attachment) this.end(offer.id);
+  }
+
+  /** At the start: what nobody came for, and first passes, which ended with the process that made them. */
   clean(): void {
-    for (const { id, expiresAt } of this.#all()) if (expiresAt <= Date.now()) this.end(id);
+    for (const { id, expiresAt, pass } of this.#all()) if (expiresAt <= Date.now() || pass === 'first') this.end(id);
   }
 
   #all(): readonly Offer[] {

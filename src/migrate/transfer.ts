@@ -3,17 +3,19 @@ import { statSync } from 'node:fs';
 import type { Engine } from '../engine/engine.ts';
 import type { Attachment, InstanceKey, InstanceRef } from '../engine/model.ts';
 import { explain, ShiftvolError } from '../errors.ts';
-import { showTemplate } from '../storage/templates.ts';
-import { headerOf } from './facts.ts';
+import { Arriving } from './arriving.ts';
 import { endOffer, fetchVolume, parseTold, type Told } from './fetch.ts';
+import type { FirstPasses } from './first-passes.ts';
 import { Incoming, type Pool, type Received } from './incoming.ts';
-import type { Lend } from './listener.ts';
 import type { Offers } from './offers.ts';
+import type { Peers } from './peers.ts';
 
 export type TransferDeps = {
   readonly pool: Pool;
-  readonly engine: Pick<Engine, 'list' | 'adopt' | 'execute' | 'snapshots'>;
+  readonly engine: Pick<Engine, 'list' | 'adopt' | 'execute'>;
   readonly offers: Offers;
+  readonly passes: FirstPasses;
+  readonly peers: Peers;
   /** Where other hosts connect to; undefined: nothing leaves this host. */
   readonly address: string | undefined;
   /** TLS is spoken there. */
@@ -24,34 +26,70 @@ export type TransferDeps = {
 
 export type Transfer = {
   readonly sends: boolean;
+  /** While the instance runs: most of its root goes ahead. Where that cannot be, the last pass brings all. @throws the signal's reason */
+  sendAhead(instance: InstanceRef, destination: string, signal: AbortSignal): Promise<void>;
   send(instance: InstanceRef, destination: string, signal: AbortSignal): Promise<string>;
+  /** On the source: the move is over, or did not come about. Then `destination` is told to forget what went ahead. Again is success. */
+  end(instance: InstanceRef, destination?: string): Promise<void>;
   receive(instance: InstanceRef, told: string, signal: AbortSignal): Promise<void>;
+  /** On the destination, asked by the source. */
+  receiveAhead(instance: InstanceRef, told: string, signal: AbortSignal): Promise<void>;
+  forget(attachment: string): Promise<void>;
 };
 
 export function makeTransfer(deps: TransferDeps): Transfer {
+  const arriving = new Arriving(deps);
   return {
     sends: deps.address !== undefined,
+    sendAhead: (instance, destination, signal) => sendAhead(deps, instance, destination, signal),
     send: async (instance, destination) => offer(deps, instance, destination),
-    receive: (instance, told, signal) => receive(deps, instance, parseTold(told), signal),
+    end: (instance, destination) => end(deps, instance, destination),
+    receive: async (instance, text, signal) => {
+      const told = parseTold(text);
+      await arriving.stop(told.attachment);
+      await receive(deps, instance, told, signal);
+    },
+    receiveAhead: async (instance, text, signal) => {
+      const told = parseTold(text);
+      // The last pass will say what stands in the way.
+      if (told.pass === 'first' && !rootOf(deps, instance.ref)) await arriving.fetch(told, signal);
+    },
+    forget: attachment => arriving.forget(attachment),
   };
 }
 
-/** A snapshot for each fetch: it stands still anyway, and nothing is left where nobody comes. */
-export function lendFrom({ pool, engine }: Pick<TransferDeps, 'pool' | 'engine'>): Lend {
-  return async ({ attachment: id }, templates, signal) => {
-    const image = await engine.snapshots.borrow({ instance: { ref: id } }, { signal });
-    const { plan } = image.attachment;
-    const template = showTemplate(pool, plan.source.kind === 'template' ? plan.source.template : '');
-    const withTemplate = !templates.has(template.sha256);
-    const header = headerOf({ ...plan, instance: plan.ref }, template, image.path, { withTemplate, last: true });
-    const { path: before } = template;
-    const sendable = { header, image: image.path, before, ...(withTemplate && { template: before }) };
-    return { sendable, [Symbol.asyncDispose]: () => image[Symbol.asyncDispose]() };
-  };
+async function sendAhead(
+  deps: TransferDeps,
+  { ref }: InstanceRef,
+  destination: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { passes, peers, log } = deps;
+  const facts = { instance: ref, destination };
+  const began = performance.now();
+  try {
+    const { id } = requireRoot(deps, ref).plan;
+    await passes.begin(id, signal);
+    const told = toldOf(deps, ref, destination, 'first');
+    await peers.tell(destination, 'receive_first_pass', { instance: ref, told: JSON.stringify(told) });
+    const isThere = await passes.arrived(id, signal);
+    const ms = Math.round(performance.now() - began);
+    if (isThere) log.info('the first pass of its root has arrived, it runs on', { ...facts, ms });
+    else log.warn('the first pass of its root did not arrive: the last one brings all of it', { ...facts, ms });
+  } catch (error) {
+    signal.throwIfAborted();
+    log.warn(`its root cannot go ahead of it, the last pass brings all of it: ${explain(error)}`, facts);
+  }
 }
 
 function offer(deps: TransferDeps, { ref }: InstanceRef, destination: string): string {
-  const { address, tls, offers, log } = deps;
+  const told = toldOf(deps, ref, destination);
+  deps.log.info('its root file system is offered', { instance: ref, attachment: told.attachment, destination });
+  return JSON.stringify(told);
+}
+
+function toldOf(deps: TransferDeps, ref: string, destination: string, pass?: 'first'): Told {
+  const { address, tls, offers } = deps;
   if (address === undefined)
     throw new ShiftvolError(
       'SV_RUNTIME_UNSUPPORTED',
@@ -61,17 +99,24 @@ function offer(deps: TransferDeps, { ref }: InstanceRef, destination: string): s
         remedy: 'set migration.listen in plugin.yaml',
       },
     );
-  const root = rootOf(deps, ref);
-  if (root?.plan.source.kind !== 'template')
-    throw new ShiftvolError(
-      'SV_ATTACHMENT_NOT_FOUND',
-      `Cannot move "${ref}": no root file system of it is in this pool`,
-    );
-  const { id } = root.plan;
-  const { size: sizeBytes } = statSync(root.plan.image.path);
-  const { id: offered, token } = offers.make(id);
-  log.info('its root file system is offered', { instance: ref, attachment: id, destination });
-  return JSON.stringify({ v: 1, address, tls, offer: offered, token, attachment: id, sizeBytes } satisfies Told);
+  const { id, image } = requireRoot(deps, ref).plan;
+  const { size: sizeBytes } = statSync(image.path);
+  const { id: offered, token } = offers.make(id, pass);
+  return { v: 1, address, tls, offer: offered, token, attachment: id, sizeBytes, ...(pass && { pass }) };
+}
+
+async function end(deps: TransferDeps, { ref }: InstanceRef, destination: string | undefined): Promise<void> {
+  const { passes, offers, peers, log } = deps;
+  const id = rootOf(deps, ref)?.plan.id;
+  if (id === undefined) return;
+  const wentAhead = passes.find(id) !== undefined;
+  await passes.end(id);
+  if (destination === undefined) return;
+  offers.endOf(id);
+  if (wentAhead)
+    await peers.tell(destination, 'forget_first_pass', { attachment: id }).catch((error: unknown) => {
+      log.warn(`what went ahead stays at "${destination}" for some days: ${explain(error)}`, { instance: ref });
+    });
 }
 
 /** Cut off and asked again, it goes on. Nothing but the map is made for the ids that the instance has here. */
@@ -86,7 +131,7 @@ async function receive(deps: TransferDeps, instance: InstanceRef, told: Told, si
     const onRetry = (error: unknown) =>
       log.warn(`the transfer was cut off, it goes on: ${explain(error)}`, { instance: instance.ref });
     const { header, template, image } = await fetchVolume(pool, incoming, told, { signal, onRetry, ...trusted });
-    requireRoot(header, instance);
+    requireIsRoot(header, instance);
     const root = { instance, role: 'root', target: '/', template, readOnly: false } as const;
     await engine.adopt({ ...root, image: incoming.path(image) }, signal);
   }
@@ -111,11 +156,18 @@ function requireAdopted({ plan }: Attachment, incoming: Incoming): void {
   });
 }
 
-function requireRoot({ role, readOnly }: Received['header'], { ref }: InstanceRef): void {
+function requireIsRoot({ role, readOnly }: Received['header'], { ref }: InstanceRef): void {
   if (role === 'root' && !readOnly) return;
   throw new ShiftvolError('SV_MESSAGE', `Cannot take over "${ref}": what was sent is no root file system`);
 }
 
-function rootOf({ engine }: TransferDeps, ref: string): Attachment | undefined {
+/** @throws SV_ATTACHMENT_NOT_FOUND: none, or not of this pool */
+function requireRoot(deps: TransferDeps, ref: string): Attachment {
+  const root = rootOf(deps, ref);
+  if (root?.plan.source.kind === 'template') return root;
+  throw new ShiftvolError('SV_ATTACHMENT_NOT_FOUND', `Cannot move "${ref}": no root file system of it is in this pool`);
+}
+
+function rootOf({ engine }: Pick<TransferDeps, 'engine'>, ref: string): Attachment | undefined {
   return engine.list(ref as InstanceKey).find(({ plan }) => plan.role === 'root');
 }

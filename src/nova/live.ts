@@ -8,6 +8,7 @@ import { putAside, putBackAll, unmake } from './lifecycle.ts';
 import type { NovaInstance } from './model.ts';
 import type { Call, Nova } from './ports.ts';
 import { mountRoot } from './roots.ts';
+import { type Standstill, tellStandstill } from './standstill.ts';
 import { attachAll, attachments, requireRootHere } from './volumes.ts';
 import type { Args } from './wire.ts';
 
@@ -49,10 +50,12 @@ export async function liveMigration(nova: Nova, { instance, dest }: Args<'live_m
   const had = attachments(nova, instance);
   await nova.notes.set(ref, { leaving: dest }, call.signal);
   const began = performance.now();
+  const downSince = Date.now();
   try {
     await nova.machines.stop(ref, { timeoutMs: nova.config.stopTimeoutMs, force: false }, call.signal);
     const stopped = performance.now();
     await putAside(nova, instance, call);
+    await nova.departures?.tell(dest, { instance: instance.uuid, source: nova.host, downSince });
     nova.log.info(`moves to "${dest}": it is down from here on`, {
       instance: instance.uuid,
       stop_ms: Math.round(stopped - began),
@@ -78,18 +81,18 @@ export async function postAtDestination(
   nova: Nova,
   { instance, block_device_info: devices, network_info }: Args<'post_live_migration_at_destination'>,
   call: Call,
-): Promise<void> {
+): Promise<Standstill | undefined> {
   const began = performance.now();
   await makeMachine(nova, instance, network_info, call);
   if (devices.boot) await mountRoot(nova, instance, { kind: 'volume', volume: devices.boot }, call);
   await attachAll(nova, instance, devices.volumes, call);
   const mounted = performance.now();
   await nova.machines.start(refOf(instance), call.signal);
-  nova.log.info('moved here: it is up again', {
-    instance: instance.uuid,
-    mount_ms: Math.round(mounted - began),
-    start_ms: Math.round(performance.now() - mounted),
-  });
+  const times = { mount_ms: Math.round(mounted - began), start_ms: Math.round(performance.now() - mounted) };
+  const departure = nova.departures?.take(refOf(instance));
+  if (departure) return await tellStandstill(nova, instance, departure, times, call);
+  nova.log.info('moved here: it is up again', { instance: instance.uuid, ...times });
+  return undefined;
 }
 
 /** A migration that failed brought it back up itself; where that was cut off, it is done here. */

@@ -9,13 +9,14 @@ import type { NovaInstance, VolumeMapping } from './model.ts';
 import type { Call, Nova } from './ports.ts';
 import { stop } from './power.ts';
 import { mountRoot } from './roots.ts';
+import { type Standstill, tellStandstill } from './standstill.ts';
 import { attachAll, attachments, requireRootHere } from './volumes.ts';
 import { type Args, type DiskInfo, parseDiskInfo } from './wire.ts';
 
 const GIB = 2 ** 30;
 
 /**
- * On the source. Everything that can be refused is, before anything is stopped.
+ * On the source. Everything that can be refused is, before anything is stopped; and a root that is on this host's disk goes ahead first.
  * @throws SV_USAGE: the new disk is smaller; SV_RUNTIME_UNSUPPORTED: its root is on this host's own disk and it goes to another
  */
 export async function migrateDiskAndPowerOff(
@@ -39,38 +40,53 @@ export async function migrateDiskAndPowerOff(
     );
   const wasRunning = (await nova.machines.power(ref, call.signal)) === 'running';
   const had = attachments(nova, instance);
-  await nova.notes.set(ref, { leaving: destination }, call.signal);
+  const sends = !isVolume && destination !== nova.host ? nova.transfer : undefined;
   try {
+    if (wasRunning) await sends?.sendAhead(ref, destination, call.signal);
+    await nova.notes.set(ref, { leaving: destination }, call.signal);
+    const downSince = Date.now();
     await stop(nova, args, call);
     await putAside(nova, instance, call);
-    return JSON.stringify({ v: 1, source: nova.host, root: await tellRoot() } satisfies DiskInfo);
+    const told = { v: 1, source: nova.host, root: await tellRoot(), ...(wasRunning && { downSince }) } as const;
+    return JSON.stringify(told satisfies DiskInfo);
   } catch (error) {
+    await sends?.end(ref, destination);
     await putBackAll(nova, instance, { had, wasRunning }, error);
     throw error;
   }
 
   async function tellRoot(): Promise<DiskInfo['root']> {
     if (isVolume) return { kind: 'volume' };
-    if (destination === nova.host || !nova.transfer) return { kind: 'here' };
-    return { kind: 'sent', transfer: await nova.transfer.send(ref, destination, call.signal) };
+    if (!sends) return { kind: 'here' };
+    return { kind: 'sent', transfer: await sends.send(ref, destination, call.signal) };
   }
 }
 
-/** On the destination, which may be the source. `instance.flavor` is the new one. */
-export async function finishMigration(nova: Nova, args: Args<'finish_migration'>, call: Call): Promise<void> {
+/** On the destination, which may be the source. `instance.flavor` is the new one. Returns how long it was down, where it runs again. */
+export async function finishMigration(
+  nova: Nova,
+  args: Args<'finish_migration'>,
+  call: Call,
+): Promise<Standstill | undefined> {
   const { instance, block_device_info: devices, network_info, disk_info, power_on } = args;
-  const { root } = parseDiskInfo(disk_info);
+  const { root, source, downSince } = parseDiskInfo(disk_info);
   const ref = refOf(instance);
   const isNew = (await nova.machines.power(ref, call.signal)) === undefined;
   try {
     await makeMachine(nova, instance, network_info, call);
     await limit(nova, instance, call);
+    const began = performance.now();
     if (root.kind === 'volume')
       await mountRoot(nova, instance, { kind: 'volume', volume: bootOf(instance, devices.boot) }, call);
     if (root.kind === 'sent') await receive(nova, instance, root.transfer, call);
     if (root.kind !== 'volume') await growTo(nova, instance, call);
     await attachAll(nova, instance, devices.volumes, call);
-    if (power_on !== false) await nova.machines.start(ref, call.signal);
+    const mounted = performance.now();
+    if (power_on === false) return undefined;
+    await nova.machines.start(ref, call.signal);
+    if (downSince === undefined) return undefined;
+    const times = { mount_ms: Math.round(mounted - began), start_ms: Math.round(performance.now() - mounted) };
+    return await tellStandstill(nova, instance, { source, downSince }, times, call);
   } catch (error) {
     if (isNew && root.kind !== 'here') await takeBack(nova, instance, error);
     throw error;
@@ -81,6 +97,7 @@ export async function finishMigration(nova: Nova, args: Args<'finish_migration'>
 export async function confirmMigration(nova: Nova, { instance }: Args<'confirm_migration'>, call: Call): Promise<void> {
   const ref = refOf(instance);
   const note = await nova.notes.get(ref, call.signal);
+  await nova.transfer?.end(ref);
   if (note?.leaving === nova.host) await nova.notes.set(ref, {}, call.signal);
   // Without a note nothing of it left, or this was confirmed already.
   else if (note?.leaving !== undefined) await unmake(nova, instance, call);
@@ -93,6 +110,7 @@ export async function finishRevertMigration(
   call: Call,
 ): Promise<void> {
   const ref = refOf(instance);
+  await nova.transfer?.end(ref);
   await limit(nova, instance, call);
   if (devices.boot) await mountRoot(nova, instance, { kind: 'volume', volume: devices.boot }, call);
   await attachAll(nova, instance, devices.volumes, call);

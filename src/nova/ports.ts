@@ -5,7 +5,7 @@ import type { Engine } from '../engine/engine.ts';
 import type { Connection, InstanceRef } from '../engine/model.ts';
 import type { Secrets } from '../engine/secrets.ts';
 
-export type NovaEngine = Pick<Engine, 'execute' | 'swapVolume' | 'list' | 'reserveIds' | 'releaseIds'>;
+export type NovaEngine = Pick<Engine, 'execute' | 'swapVolume' | 'list' | 'noteMove' | 'reserveIds' | 'releaseIds'>;
 
 /** What becomes of volumes that Cinder exports to this host. */
 export interface Connectors {
@@ -74,11 +74,28 @@ export interface VolumeLabels {
 export interface RootTransfer {
   /** Whether roots may leave this host. */
   readonly sends: boolean;
+  /**
+   * While the instance runs: most of its root goes ahead of it, so that what is sent while it is down is only what changed meanwhile. Where
+   * that cannot be, all is sent then. @throws the signal's reason
+   */
+  sendAhead(instance: InstanceRef, destination: string, signal: AbortSignal): Promise<void>;
   /** From the source, whose instance is stopped; the root stays. Returns what `receive` has to be told, small. */
   send(instance: InstanceRef, destination: string, signal: AbortSignal): Promise<string>;
   /** On the destination: makes the root of an instance whose machine is there. */
   receive(instance: InstanceRef, told: string, signal: AbortSignal): Promise<void>;
+  /** On the source, before its root goes: nothing is kept for the move any more. `destination`: it did not come about, and that host forgets it too. */
+  end(instance: InstanceRef, destination?: string): Promise<void>;
 }
+
+/** What hosts have to tell each other of a live migration, where Nova has no words for it. */
+export interface Departures {
+  /** From the source. Where it cannot be told, how long the instance was down is not known; nothing else comes of it. */
+  tell(destination: string, departure: Departure): Promise<void>;
+  /** On the destination; each once. */
+  take(instance: InstanceRef): Departure | undefined;
+}
+/** `downSince`: milliseconds since 1970, when it began to stop. */
+export type Departure = { readonly instance: string; readonly source: string; readonly downSince: number };
 
 /** What this host has, and how much of it is used. */
 export type Resources = {
@@ -134,6 +151,7 @@ export type Nova = {
   readonly notes: Notes;
   readonly labels?: VolumeLabels;
   readonly transfer?: RootTransfer;
+  readonly departures?: Departures;
   readonly facts: HostFacts;
   readonly log: Log;
 };

@@ -15,6 +15,8 @@ export function underRequest(nova: Nova, call: Call): Nova {
     swapVolume: async (request, signal) =>
       await engine.swapVolume({ ...request, ...requestOf(call, { action: 'swap', ...request }) }, signal),
     list: key => engine.list(key),
+    noteMove: async (move, signal) =>
+      await engine.noteMove({ ...move, ...requestOf(call, { action: 'move', ...move }) }, signal),
     reserveIds: async (...args) => await engine.reserveIds(...args),
     releaseIds: async (...args) => await engine.releaseIds(...args),
   };

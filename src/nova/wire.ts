@@ -114,6 +114,8 @@ const diskInfo = z.object({
   v: z.literal(1),
   /** Name of the host that sent it. */
   source: name,
+  /** When it began to stop, in milliseconds since 1970; absent where it did not run, or an older agent sent it. */
+  downSince: z.int().positive().optional(),
   /** `here`: source and destination are one host; `volume`: Cinder exports it to the destination; `sent`: it comes from the source's disk. */
   root: z.discriminatedUnion('kind', [
     z.object({ kind: z.literal('here') }),

@@ -5,6 +5,7 @@ import type { Log } from '../../log/log.ts';
 import { BusChannel } from '../channel.ts';
 import { deadline, keepConnected, reason, type Session } from '../connection.ts';
 import { Calls, type RpcCounters } from './calls.ts';
+import { type Cast, Casts } from './casts.ts';
 import type { RpcEndpoint } from './endpoint.ts';
 import { declareRpc, type RpcQueues, rpcQueues } from './queues.ts';
 import { Replies } from './replies.ts';
@@ -37,6 +38,7 @@ export class RpcServer {
   readonly #queues: RpcQueues;
   readonly #replies: Replies;
   readonly #calls: Calls;
+  readonly #casts: Casts;
   #subscribed = false;
   #suspicious = false;
 
@@ -45,6 +47,7 @@ export class RpcServer {
     this.#url = url;
     this.#log = log;
     this.#queues = rpcQueues(config.rpc, config.host);
+    this.#casts = new Casts(this.#queues);
     this.#replies = new Replies({ log, maxBytes: config.bus.maxMessage });
     this.#calls = new Calls(config, endpoints, this.#replies, log);
   }
@@ -58,6 +61,11 @@ export class RpcServer {
       running: this.#calls.running,
       counters: { ...this.#calls.counters, ...this.#replies.counters },
     };
+  }
+
+  /** @throws SV_BUS */
+  async cast(host: string, cast: Cast): Promise<void> {
+    await this.#casts.send(host, cast);
   }
 
   /** Tells the methods to stop, instead of waiting for them. */
@@ -89,6 +97,7 @@ export class RpcServer {
   async #session(session: Session, stop: AbortSignal, over: AbortSignal): Promise<void> {
     await using replying = await BusChannel.open(session);
     this.#replies.use(replying);
+    this.#casts.use(replying);
     const ended = AbortSignal.any([replying.signal, over]);
     while (!stop.aborted && !ended.aborted) {
       await declareRpc(session, this.#config.rpc, this.#queues, this.#log);

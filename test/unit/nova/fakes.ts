@@ -212,6 +212,7 @@ export class FakeNova {
         list: key => [...this.attachments.values()].filter(a => key === undefined || a.plan.instance === key),
         execute: async command => this.#execute(command),
         swapVolume: async request => this.#swap(request),
+        noteMove: async ({ from }) => this.#do(`moved from ${from}`),
         reserveIds: async ({ ref }) => {
           this.#requireAlive();
           this.ranges.add(ref);
@@ -410,7 +411,6 @@ export class FakeNova {
       start: async ({ ref }, signal) => bring(ref, 'start', 'running', signal),
       stop: async ({ ref }, { timeoutMs, force }, signal) =>
         bring(ref, `stop ${force ? 'now' : timeoutMs}`, 'stopped', signal),
-      restart: async ({ ref }, _, signal) => bring(ref, 'restart', 'running', signal),
       freeze: async ({ ref }, signal) => bring(ref, 'freeze', 'paused', signal),
       unfreeze: async ({ ref }, signal) => bring(ref, 'unfreeze', 'running', signal),
       remove: async ({ ref }) => {

@@ -132,6 +132,7 @@ test('booted from a volume it moves: let go of here, mounted there; the source g
     `ask cinder ${OTHER_VOLUME}`,
     `attach volume ${OTHER_VOLUME} at /mnt/${OTHER_VOLUME}`,
     'start',
+    'moved from node1',
   ]);
 
   await source.call('confirm_migration', { migration: toNode2, instance: instance(), network_info: [] });
@@ -183,16 +184,57 @@ test('a leaving that fails half way is put back and runs again', async () => {
 test('with a transfer of roots one on this host’s disk moves too', async () => {
   const source = await booted(devices());
   const dest = new FakeNova('node2');
-  source.transfer = { sends: true, send: async (_, to) => `token for ${to}`, receive: async () => {} };
+  const told: string[] = [];
+  source.transfer = {
+    sends: true,
+    sendAhead: async (_, to) => void told.push(`ahead to ${to}, ${source.state()}`),
+    send: async (_, to) => `token for ${to}`,
+    receive: async () => {},
+    end: async (_, to) => void told.push(`end ${to ?? ''}`),
+  };
   source.restart();
   const received: string[] = [];
-  dest.transfer = { sends: true, send: async () => '', receive: async (_, told) => void received.push(told) };
+  dest.transfer = {
+    sends: true,
+    sendAhead: async () => {},
+    send: async () => '',
+    receive: async (_, text) => void received.push(text),
+    end: async () => {},
+  };
 
   const diskInfo = await leave(source, { migration: toNode2, block_device_info: devices() });
   assert.deepEqual([source.state(), source.targets()], ['stopped', ['/']]);
-  await arrive(dest, diskInfo, { migration: toNode2, block_device_info: devices() });
+  const answer = await arrive(dest, diskInfo, { migration: toNode2, block_device_info: devices() });
 
   assert.deepEqual(received, ['token for node2']);
+  assert.deepEqual(told, ['ahead to node2, running']);
+  const { down_ms } = answer as { down_ms: number };
+  assert.ok(down_ms >= 0 && down_ms < 60_000, `${down_ms} ms`);
+  assert.ok(dest.logged.some(({ text, facts }) => text.startsWith('moved here from "node1"') && 'down_ms' in facts));
+  assert.ok(dest.done.includes('moved from node1'));
+  await source.call('confirm_migration', { migration: toNode2, instance: instance(), network_info: [] });
+  assert.deepEqual(told, ['ahead to node2, running', 'end ']);
+});
+
+test('what went ahead of a move that fails afterwards is forgotten at the other host, and the instance runs on', async () => {
+  const source = await booted();
+  const ended: string[] = [];
+  source.transfer = {
+    sends: true,
+    sendAhead: async () => {},
+    send: async () => {
+      throw new ShiftvolError('SV_STORE', 'Cannot write the offer');
+    },
+    receive: async () => {},
+    end: async (_, to) => void ended.push(to ?? ''),
+  };
+  source.restart();
+
+  const { className } = await raises(leave(source, { migration: toNode2 }));
+
+  assert.equal(className, 'MigrationError');
+  assert.deepEqual(ended, ['node2']);
+  assert.deepEqual([source.state(), source.targets()], ['running', ['/', `/mnt/${VOLUME}`]]);
 });
 
 test('disk_info that is none of ours is refused', async () => {
