@@ -80,12 +80,9 @@ async function finish(
     return taken;
   }
   if (snapshot !== undefined) await timed(plan, 'remove', timings, () => deps.backend.removeSnapshot(snapshot));
-  const last = deps.journal.list(plan.instance).length === 1;
+  const isLast = goal === 'destroy instance' && deps.journal.list(plan.instance).length === 1;
   const taken = { status: undefined, timings };
-  deps.journal.remove(plan.id, {
-    ...(goal === 'destroy instance' && last && { release: plan.instance }),
-    ...closing(taken),
-  });
+  deps.journal.remove(plan.id, { ...(isLast && { release: plan.instance }), ...closing(taken) });
   return taken;
 }
 

@@ -50,7 +50,7 @@ export async function prepareAttach(
   if (existing?.status.state === 'attached') return { existing };
   const template = source.kind === 'template' ? await deps.backend.getTemplate(source.template) : undefined;
   const plan = planAttach(command, target, instance, contextOf(deps, existing, template));
-  const holder = deps.journal.withImage(plan.image.path).find(a => a.plan.id !== plan.id);
+  const holder = template ? undefined : deps.journal.withImage(plan.image.path).find(a => a.plan.id !== plan.id);
   if (holder) throw volumeInUse(plan, holder);
   const { secrets } = command;
   return { plan, instance, ...(template && { template }), ...(secrets && { secrets }) };

@@ -29,8 +29,9 @@ export type Steps = ReturnType<typeof makeSteps>;
 export function makeSteps(deps: EngineDeps) {
   const wrap = deps.wrapStep ?? (step => step);
   const { backend, connections, mounter, spares } = deps;
-  /** A volume that another attachment has taken was never this plan's. */
-  const isTaken = (plan: Plan) => deps.journal.withImage(plan.image.path).some(a => a.plan.id !== plan.id);
+  /** A volume that another attachment has taken was never this plan's. A snapshot is nobody else's: it has the attachment's name. */
+  const isTaken = ({ id, snapshot, image }: Plan) =>
+    snapshot === undefined && deps.journal.withImage(image.path).some(a => a.plan.id !== id);
 
   const connect: Step<Reserved, Reserved> = {
     name: 'connect',
