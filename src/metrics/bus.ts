@@ -34,7 +34,9 @@ export function busMetrics(metrics: Metrics, status: () => BusStatus | undefined
   const exchanges = metrics.gauge('shiftvol_bus_exchanges', 'Exchanges by what is known of them.', ['broker', 'state']);
   const tells = metrics.gauge('shiftvol_bus_publisher_ready', 'Results can be told: 1, else 0.');
   const told = metrics.counter('shiftvol_bus_events_published_total', 'Results that the broker has confirmed.');
-  const rpc = metrics.gauge('shiftvol_rpc_subscribed', 'Consumers are there on all three queues of RPC: 1, else 0.');
+  const rpc = metrics.gauge('shiftvol_rpc_subscribed', 'Consumers are there on all three queues of RPC: 1, else 0.', [
+    'topic',
+  ]);
   const running = metrics.gauge('shiftvol_rpc_calls_running', 'Calls that are carried out.');
   const calls = metrics.counter('shiftvol_rpc_calls_total', 'Calls by what became of them.', ['outcome']);
   return () => {
@@ -61,7 +63,7 @@ export function busMetrics(metrics: Metrics, status: () => BusStatus | undefined
     tells.set(now.publisher.ready ? 1 : 0);
     setCounter(told, [[{}, now.publisher.published]]);
     if (!now.rpc) return;
-    rpc.set(now.rpc.subscribed ? 1 : 0);
+    rpc.set({ topic: now.rpc.topic }, now.rpc.subscribed ? 1 : 0);
     running.set(now.rpc.running);
     setCounter(
       calls,
