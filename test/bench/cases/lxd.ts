@@ -22,24 +22,34 @@ const NAME = 'lxdbench';
 const WARM_UP = 2;
 
 type Peer = { readonly lxd: Lxd; readonly shift: boolean };
-type Times = { readonly ours: number[]; readonly away: number[]; readonly api: number[]; readonly client: number[] };
+type Times = {
+  readonly ours: number[];
+  readonly ready: number[];
+  readonly away: number[];
+  readonly api: number[];
+  readonly client: number[];
+};
 
 export async function lxdCase(bench: Bench): Promise<readonly Row[]> {
   const { workspace, pool, options } = bench;
   const lxd = await bench.lxd();
   await lxd.launch(NAME);
   await using host = await startHost(workspace, pool, 'lxd', { lxdSocket: lxd.socketPath });
+  const more = { spares: 1 };
+  await using withSpares = await startHost(workspace, pool, 'lxd-spare', { lxdSocket: lxd.socketPath, more });
   const shift = await canShift(lxd, workspace.dir);
   const how = shift ? 'shift=true' : '(it cannot shift here)';
   const rows: Row[] = [];
   for (const fs of options.fs)
     for (const files of options.files) {
       const template = await pool.template(files, fs);
-      const times = await measure(bench, { lxd, shift }, host, template);
+      const times = await measure(bench, { lxd, shift }, host, withSpares, template);
       const where = { case: 'attach to LXD', files, fs };
       const client = { ours: times.ours, peer: times.client, peerName: `lxc config device add ${how}` };
+      const api = { peer: times.api, peerName: `LXD API: add disk ${how}` };
       rows.push(
-        sumRow(where, { ours: times.ours, peer: times.api, peerName: `LXD API: add disk ${how}` }, OVER_MS),
+        sumRow(where, { ours: times.ours, ...api }, OVER_MS),
+        sumRow({ ...where, case: 'attach to LXD, one ready' }, { ours: times.ready, ...api }, OVER_MS),
         ratioRow(where, client),
       );
     }
@@ -48,23 +58,33 @@ export async function lxdCase(bench: Bench): Promise<readonly Row[]> {
   return rows;
 }
 
-async function measure(bench: Bench, peer: Peer, host: BenchHost, template: Template): Promise<Times> {
+async function measure(
+  bench: Bench,
+  peer: Peer,
+  host: BenchHost,
+  withSpares: BenchHost,
+  template: Template,
+): Promise<Times> {
   const { workspace, options } = bench;
   const mountPoint = join(workspace.dir, 'lxd-peer');
   const image = join(bench.pool.poolDir, 'lxd-peer.img');
   mkdirSync(mountPoint);
   run('cp', '--reflink=always', '--no-preserve=mode', template.path, image);
   run('mount', '-t', template.fsType, '-o', template.fsType === 'xfs' ? 'loop,nouuid' : 'loop', image, mountPoint);
-  const times: Times = { ours: [], away: [], api: [], client: [] };
+  const times: Times = { ours: [], ready: [], away: [], api: [], client: [] };
   const steps = new Map<string, number[]>();
+  const stepsReady = new Map<string, number[]>();
   try {
     for (let round = 0; round < options.rounds + WARM_UP; round++) {
       workspace.signal.throwIfAborted();
       const ours = await ourRound(host, template, workspace.signal, steps);
+      await withSpares.spares?.ready();
+      const ready = await ourRound(withSpares, template, workspace.signal, stepsReady);
       const api = await peerByApi(peer, mountPoint);
       const client = await peerByClient(peer, mountPoint);
       if (round < WARM_UP) continue;
       times.ours.push(ours.attach);
+      times.ready.push(ready.attach);
       times.away.push(ours.destroy);
       times.api.push(api);
       times.client.push(client);
@@ -75,8 +95,9 @@ async function measure(bench: Bench, peer: Peer, host: BenchHost, template: Temp
     unlinkSync(image);
   }
   if (options.phases) {
-    const parts = [...steps].map(([step, ms]) => `${step} ${rounded(median(ms))}`).join(', ');
-    workspace.log(`attach to LXD ${template.name}: ${parts}; destroy ${rounded(median(times.away))} ms`);
+    const parts = (of: typeof steps) => [...of].map(([step, ms]) => `${step} ${rounded(median(ms))}`).join(', ');
+    workspace.log(`attach to LXD ${template.name}: ${parts(steps)}; destroy ${rounded(median(times.away))} ms`);
+    workspace.log(`attach to LXD ${template.name}, one ready: ${parts(stepsReady)}`);
   }
   return times;
 }
