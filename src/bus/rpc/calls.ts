@@ -7,6 +7,7 @@ import type { Message } from 'amqplib';
 import type { Config } from '../../config/schema.ts';
 import { asked, type RequestMessage } from '../../engine/channels.ts';
 import { explain } from '../../errors.ts';
+import { LimitedLines } from '../../log/limit.ts';
 import type { Log } from '../../log/log.ts';
 import { decode } from '../envelope.ts';
 import { Recent } from '../recent.ts';
@@ -34,18 +35,32 @@ export type RpcCounters = {
   expired: number;
 };
 
+const REFUSED = 'cannot do what a caller asks';
 /** What only looks is small. */
 const QUICK_BYTES = 64 * 1024;
 
-/** Acknowledges a message. False where it came too late: the broker gives it out again. */
-export type Accept = () => boolean;
-type Waiting = { readonly message: Message; readonly accept: Accept; readonly since: number };
+/**
+ * What requests that run or wait may hold of our memory. Prefetch counts messages, and so many of the largest size would be gigabytes:
+ * of one that comes above it only its place is kept, and at its turn it goes back to its queue, to be given out again.
+ */
+const MAX_HELD_BYTES = 64 * 2 ** 20;
+
+/** What a message is to the broker; without the bytes. */
+export type Place = {
+  /** Acknowledges it. False where it came too late: the broker gives it out again. */
+  accept(): boolean;
+  /** Absent where the broker has forgotten it. */
+  giveBack?(): void;
+};
+type Waiting = { readonly message?: Message; readonly bytes: number; readonly place: Place; readonly since: number };
 
 export class Calls {
   readonly counters: RpcCounters = { received: 0, done: 0, failed: 0, duplicate: 0, malformed: 0, expired: 0 };
   readonly #endpoints: readonly RpcEndpoint[];
   readonly #replies: Replies;
   readonly #log: Log;
+  readonly #malformed: LimitedLines;
+  readonly #refused: LimitedLines;
   readonly #parallel: number;
   readonly #maxBytes: number;
   readonly #known = new Recent<true>(WINDOW);
@@ -55,35 +70,63 @@ export class Calls {
   #looking = 0;
   /** Bounded by the prefetch of the channels that they came on. */
   #waiting: Waiting[] = [];
+  readonly #maxHeldBytes: number;
+  /** Of those that run, and of those that wait whole. */
+  #heldBytes = 0;
 
-  constructor(config: Config, endpoints: readonly RpcEndpoint[], replies: Replies, log: Log) {
+  constructor(
+    config: Config,
+    endpoints: readonly RpcEndpoint[],
+    replies: Replies,
+    log: Log,
+    maxHeldBytes = MAX_HELD_BYTES,
+  ) {
     checkEndpoints(endpoints);
     this.#endpoints = endpoints;
     this.#replies = replies;
     this.#log = log;
+    this.#malformed = new LimitedLines(log, 'warn');
+    this.#refused = new LimitedLines(log, 'warn');
     this.#parallel = config.rpc.parallel;
     this.#maxBytes = config.bus.maxMessage;
+    this.#maxHeldBytes = maxHeldBytes;
   }
 
   get running(): number {
     return this.#running.size;
   }
 
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
   /** Takes a message from the broker. */
-  take(message: Message, accept: Accept): void {
+  take(message: Message, place: Place): void {
     this.counters.received++;
-    if (this.#hasRoom) this.#begin(message, accept);
-    else if (this.#looking < this.#parallel && this.#isQuick(message)) this.#begin(message, accept);
-    else this.#waiting.push({ message, accept, since: performance.now() });
+    const bytes = message.content.length;
+    if (this.#hasRoom && this.#fits(bytes)) this.#begin(message, place);
+    else if (this.#looking < this.#parallel && this.#isQuick(message)) this.#begin(message, place);
+    else this.#wait({ message, bytes, place, since: performance.now() });
+  }
+
+  #wait({ message, ...place }: Waiting): void {
+    const whole = this.#fits(place.bytes) || !place.place.giveBack;
+    this.#waiting.push(whole && message ? { message, ...place } : place);
+    if (whole) this.#heldBytes += place.bytes;
   }
 
   /** Resolves when one more can be begun at once. */
   async room(): Promise<void> {
-    while (!this.#hasRoom) await Promise.race(this.#running);
+    while (!this.#hasRoom || !this.#fits(0)) await Promise.race(this.#running);
   }
 
   get #hasRoom(): boolean {
     return this.#running.size - this.#looking < this.#parallel;
+  }
+
+  /** One may be as large as it wants. */
+  #fits(bytes: number): boolean {
+    return this.#heldBytes === 0 || this.#heldBytes + bytes <= this.#maxHeldBytes;
   }
 
   /** Read once more when it is begun: so it is asked only where there is no room. */
@@ -100,6 +143,7 @@ export class Calls {
 
   /** Those that wait go back to the broker with the channel that they came on. */
   release(): void {
+    for (const { message, bytes } of this.#waiting) if (message) this.#heldBytes -= bytes;
     this.#waiting = [];
   }
 
@@ -113,13 +157,13 @@ export class Calls {
     this.#cut.abort();
   }
 
-  #begin(message: Message, accept: Accept): void {
+  #begin(message: Message, place: Place): void {
     const decoded = decode(message, this.#maxBytes);
     const parsed = decoded.ok ? parseRequest(decoded.inner) : decoded;
-    if (!accept()) return;
+    if (!place.accept()) return;
     if (!parsed.ok) {
       this.counters.malformed++;
-      this.#log.warn('dropped what is no request', { reason: parsed.reason, bytes: message.content.length });
+      this.#malformed.say('dropped what is no request', { reason: parsed.reason, bytes: message.content.length });
       return;
     }
     const { uniqueId } = parsed.value;
@@ -139,22 +183,37 @@ export class Calls {
             () => watchedCall(message, parsed.value),
             watched => this.#carryOut(parsed.value, watched),
           );
+    const bytes = message.content.length;
     this.#looking += looks;
+    this.#heldBytes += bytes;
     this.#running.add(work);
     work.finally(() => {
       this.#running.delete(work);
+      this.#heldBytes -= bytes;
       this.#looking -= looks;
       this.#next();
     });
   }
 
   #next(): void {
-    while (this.#hasRoom) {
-      const next = this.#waiting.shift();
+    let [given, givenBytes] = [0, 0];
+    for (;;) {
+      const [next] = this.#waiting;
       if (next === undefined) return;
-      const { message, accept, since } = next;
-      if (performance.now() - since <= lifetimeMs(message)) this.#begin(message, accept);
-      else if (accept()) this.counters.expired++;
+      const { message, bytes, place, since } = next;
+      const isIdle = this.#running.size === 0;
+      const hasRoom = this.#running.size - this.#looking + given < this.#parallel;
+      // What goes back may be taken by another host: where nothing runs here nobody would come by for the others.
+      if (!isIdle && !(hasRoom && (message || this.#fits(givenBytes + bytes)))) return;
+      this.#waiting.shift();
+      if (!message) {
+        [given, givenBytes] = [given + 1, givenBytes + bytes];
+        place.giveBack?.();
+        continue;
+      }
+      this.#heldBytes -= bytes;
+      if (performance.now() - since <= lifetimeMs(message)) this.#begin(message, place);
+      else if (place.accept()) this.counters.expired++;
     }
   }
 
@@ -182,11 +241,14 @@ export class Calls {
       if (watched) watched.failure = error;
       const told = remoteErrorOf(error, method);
       // Whoever answers with an error of the caller's own world has told of it himself.
-      this.#log[error instanceof RemoteError ? 'debug' : 'warn'](`cannot do what a caller asks: ${explain(error)}`, {
+      const facts = {
+        reason: explain(error),
         method,
         error: `${told.module}.${told.className}`,
         ...(context.requestId === undefined ? {} : { request_id: context.requestId }),
-      });
+      };
+      if (error instanceof RemoteError) this.#log.debug(REFUSED, facts);
+      else this.#refused.say(REFUSED, facts);
       if (to) this.#tell(to, told);
     }
   }

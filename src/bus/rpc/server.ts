@@ -1,10 +1,11 @@
 /** The RPC server: oslo.messaging's topic, server and fanout queues, for as long as the agent runs, over connections that come and go. */
+import type { ConsumeMessage } from 'amqplib';
 import type { Config } from '../../config/schema.ts';
 import { maskUrl } from '../../config/transport-url.ts';
 import type { Log } from '../../log/log.ts';
 import { BusChannel } from '../channel.ts';
 import { deadline, keepConnected, reason, type Session } from '../connection.ts';
-import { Calls, type RpcCounters } from './calls.ts';
+import { Calls, type Place, type RpcCounters } from './calls.ts';
 import { type Cast, Casts } from './casts.ts';
 import type { RpcEndpoint } from './endpoint.ts';
 import { declareRpc, type RpcQueues, rpcQueues } from './queues.ts';
@@ -122,7 +123,7 @@ export class RpcServer {
         // The signal, since amqplib forgets who waits for a message that it cannot read.
         const message = await deadline(channel.raw.get(queue, { noAck: true }), GET_TIMEOUT_MS, channel.signal);
         if (message === false) break;
-        this.#calls.take(message, () => true);
+        this.#calls.take(message, { accept: () => true });
       }
     }
   }
@@ -139,7 +140,7 @@ export class RpcServer {
       for (const queue of this.#names) {
         const { consumerTag } = await channel.raw.consume(queue, message => {
           if (message === null) cancelled.abort(new Error(`the queue "${queue}" was taken away`));
-          else this.#calls.take(message, () => channel.ack(message));
+          else this.#calls.take(message, placeOf(message, channel));
         });
         tags.push(consumerTag);
       }
@@ -166,6 +167,12 @@ export class RpcServer {
     for (const tag of tags) await channel.raw.cancel(tag).catch(ignore);
     if (last) await channel.raw.deleteQueue(this.#queues.fanout).catch(ignore);
   }
+}
+
+/** It does not hold the bytes: who takes them decides how long they are kept. */
+function placeOf({ fields, properties }: ConsumeMessage, channel: BusChannel): Place {
+  const empty = { fields, properties, content: Buffer.alloc(0) };
+  return { accept: () => channel.ack(empty), giveBack: () => channel.requeue(empty) };
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
