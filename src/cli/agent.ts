@@ -5,11 +5,14 @@ import { rpcUrl, tellUrl } from '../bus/urls.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { listenOnSocket } from '../http/agent-socket.ts';
+import type { Route } from '../http/listener.ts';
 import { createLog, type Log, logSteps } from '../log/log.ts';
+import type { Health } from '../metrics/health.ts';
 import { cleanShares } from '../storage/connect/shares.ts';
 import { cleanTemplates } from '../storage/import/staging.ts';
 import { layout } from '../storage/layout.ts';
 import { traceSettings } from '../trace/settings.ts';
+import { agentHealth, type Stage } from './agent-health.ts';
 import { assemble, type Host } from './assemble.ts';
 import type { GlobalOptions } from './command.ts';
 import { socketPath } from './engine-client.ts';
@@ -33,27 +36,56 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
   const { interrupted } = host.store;
   if (interrupted > 0)
     log.info('requests were under way when the last run ended; asked again they are done', { interrupted });
+  const stage: Stage = { recovered: false, serving: false, stopping: false };
+  let busNow: BusService | undefined;
+  const health = agentHealth(host, stage, () => busNow);
+  await using _monitor = await monitor(config, host, health, () => busNow, log);
   await cleanTemplates(layout(config.poolDir), work.signal);
   await using recovery = new Recovery(host.engine, log);
   if (await recovery.first()) await cleanShares(config.runDir);
+  stage.recovered = true;
   void host.warm(work.signal);
   let cast: BusService['cast'] | undefined;
   await using nova = config.nova.enabled ? await makeNova(config, host, () => cast, log) : undefined;
   await using bus = useBus ? await startBus(config, host, log, work.signal, nova?.endpoints) : undefined;
   cast = bus && ((to, what) => bus.cast(to, what));
+  busNow = bus;
+  stage.serving = true;
   await using _socket = await listenOnSocket(
     socketPath(config.runDir),
     host.engine,
-    () => ({ host: config.host, pid: process.pid, bus: bus?.status ?? null }),
+    async ready => ({
+      host: config.host,
+      pid: process.pid,
+      bus: bus?.status ?? null,
+      ...health.told(ready ? await health.ready() : undefined),
+    }),
     work.signal,
   );
   using _memory = giveBackWhenQuiet();
   using manager = await supervisor(log);
-  manager.ready(`host ${config.host}`);
+  manager.ready(`host ${config.host}`, () => health.alive());
   log.info('ready', { host: config.host, state_dir: config.stateDir, bus: useBus });
   log.info(`stopping: ${await told}`);
   manager.stopping();
+  stage.stopping = true;
+  health.forget();
   // What is under way is ended, not cut: disposing waits for the bus's handlers and the socket's requests, in that order.
+}
+
+/** The port for monitors and people, where one is configured. */
+async function monitor(
+  config: Config,
+  host: Host,
+  health: Health,
+  bus: () => BusService | undefined,
+  log: Log,
+): Promise<AsyncDisposable | undefined> {
+  if (config.http.listen === null) return undefined;
+  const { monitorAgent } = await import('./monitor-agent.ts');
+  // What else is shown there stands here.
+  const routes: readonly Route[] = [];
+  return await monitorAgent({ config, host, health, bus, routes, log });
 }
 
 /** Nothing of it is loaded where it is not asked for. */
