@@ -5,12 +5,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConsumeMessage } from 'amqplib';
 import type { Config } from '../config/schema.ts';
-import { asked, type RequestMessage } from '../engine/channels.ts';
+import { asked, openstackRequestId, type RequestMessage } from '../engine/channels.ts';
 import type { Command } from '../engine/model.ts';
 import { CODES, isError } from '../errors.ts';
 import { uniqueId } from '../events/notification.ts';
 import { isNoise } from '../events/peek.ts';
 import { isActing, type Translation, type Translator, translator } from '../events/translate.ts';
+import { LimitedLines } from '../log/limit.ts';
 import type { Log } from '../log/log.ts';
 import type { BusChannel } from './channel.ts';
 import { type Counters, newCounters } from './counters.ts';
@@ -35,6 +36,8 @@ type Facts = Omit<Read, 'translation'>;
 
 /** Messages that are remembered, to know them again. */
 const WINDOW = 10_000;
+/** Lines a minute about what was asked properly and did not work: they are what is looked for. */
+const MOST_FAILURES = 200;
 /** A message that came this often without an outcome may be what kills us. */
 const MAX_DELIVERIES = 20;
 
@@ -43,6 +46,9 @@ export class Intake {
   readonly #config: Config['bus'];
   readonly #handle: Handler;
   readonly #log: Log;
+  readonly #buried: LimitedLines;
+  readonly #failures: LimitedLines;
+  readonly #retries: LimitedLines;
   readonly #translate: Translator;
   readonly #cut = new AbortController();
   /** Outcome of commands by the message's id; a redelivery or a second topic waits for the first one. */
@@ -54,6 +60,9 @@ export class Intake {
     this.#config = config.bus;
     this.#handle = handle;
     this.#log = log;
+    this.#buried = new LimitedLines(log, 'warn');
+    this.#failures = new LimitedLines(log, 'error', { most: MOST_FAILURES });
+    this.#retries = new LimitedLines(log, 'warn', { most: MOST_FAILURES });
     this.#translate = translator(config.bindings, config.host);
   }
 
@@ -192,16 +201,16 @@ export class Intake {
     const fields = {
       action: command.action,
       instance: command.instance.ref,
-      request: command.requestId,
+      request_id: openstackRequestId(command.requestId),
       event,
       ...why,
     };
     if (verdict.kind === 'bury') {
-      this.#log.error('cannot do what a notification asks', fields);
+      this.#failures.say('cannot do what a notification asks', fields);
       await this.#bury(message, desk, why);
       return true;
     }
-    this.#log.warn('cannot do it now, will try again', { ...fields, attempt: passageOf(message).attempts + 1 });
+    this.#retries.say('cannot do it now, will try again', { ...fields, attempt: passageOf(message).attempts + 1 });
     await desk.outlet.later(message, why, firstSeenMs);
     this.counters.retried++;
     desk.channel.ack(message);
@@ -212,7 +221,7 @@ export class Intake {
     await desk.outlet.bury(message, why);
     this.counters.dead++;
     const { exchange, key } = passageOf(message);
-    this.#log.warn('dead letter', { ...why, exchange, key, bytes: message.content.length });
+    this.#buried.say('dead letter', { ...why, exchange, key, bytes: message.content.length });
     desk.channel.ack(message);
   }
 

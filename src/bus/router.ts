@@ -10,6 +10,7 @@ import type { Config } from '../config/schema.ts';
 import { maskUrl } from '../config/transport-url.ts';
 import { IGNORED_REASONS, type IgnoredReason } from '../events/happening.ts';
 import { type Whose, whose } from '../events/whose.ts';
+import { LimitedLines } from '../log/limit.ts';
 import type { Log } from '../log/log.ts';
 import { type PublishProperties, textHeaders } from './channel.ts';
 import { keepConnected, type Session } from './connection.ts';
@@ -116,12 +117,14 @@ class RouterDesk implements Taker {
   readonly #config: Config['bus'];
   readonly #whose: (inner: unknown) => Whose;
   readonly #log: Log;
+  readonly #buried: LimitedLines;
   readonly #working = new Set<Promise<void>>();
 
   constructor({ bus, bindings }: Config, log: Log) {
     this.#config = bus;
     this.#whose = whose(bindings.events);
     this.#log = log;
+    this.#buried = new LimitedLines(log, 'warn');
   }
 
   get working(): number {
@@ -200,6 +203,6 @@ class RouterDesk implements Taker {
     await outlet.bury(message, { code: 'SV_MESSAGE', reason: why });
     this.counters.dead++;
     const { exchange, key } = passageOf(message);
-    this.#log.warn('dead letter', { reason: why, exchange, key, bytes: message.content.length });
+    this.#buried.say('dead letter', { reason: why, exchange, key, bytes: message.content.length });
   }
 }

@@ -6,7 +6,7 @@ import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { listenOnSocket } from '../http/agent-socket.ts';
 import type { Route } from '../http/listener.ts';
-import { createLog, type Log, logSteps } from '../log/log.ts';
+import { createLog, type Log, logOptions, logSteps } from '../log/log.ts';
 import type { Health } from '../metrics/health.ts';
 import { cleanShares } from '../storage/connect/shares.ts';
 import { cleanTemplates } from '../storage/import/staging.ts';
@@ -23,7 +23,7 @@ import { supervisor } from './supervisor.ts';
 /** Runs until SIGTERM or SIGINT. Every mount stays where it is when it ends. */
 export async function runAgent(options: GlobalOptions, withBus: boolean): Promise<void> {
   const config = loadConfig(options);
-  const log = createLog({ level: options.verbose ? 'debug' : 'info', json: options.json ?? false });
+  const log = createLog(logOptions(config.log, options));
   const tells = withBus && tellUrl(config) !== undefined;
   const useBus = tells || (withBus && rpcUrl(config) !== undefined);
   const { promise: told, resolve: stop } = Promise.withResolvers<NodeJS.Signals>();
@@ -32,7 +32,7 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
 
   await using host = await assemble(config, { outbox: tells, resident: true, log });
   await using _traces = await traced(config, tells, log);
-  using _steps = { [Symbol.dispose]: logSteps(log) };
+  using _steps = logSteps(log);
   const { interrupted } = host.store;
   if (interrupted > 0)
     log.info('requests were under way when the last run ended; asked again they are done', { interrupted });

@@ -2,7 +2,7 @@ import type { Log } from '../log/log.ts';
 import type { GlobalOptions } from './command.ts';
 
 /** What a command's own parts log: warnings, and with --verbose all. */
-export async function commandLog({ verbose = false, json = false }: GlobalOptions): Promise<Log> {
-  const { createLog } = await import('../log/log.ts');
-  return createLog({ level: verbose ? 'debug' : 'warn', json });
+export async function commandLog(options: GlobalOptions): Promise<Log> {
+  const { createLog, logOptions } = await import('../log/log.ts');
+  return createLog(logOptions({ level: 'warn', format: null }, options));
 }

@@ -62,5 +62,5 @@ async function answerHere(
 
 async function logStepsOf(log: Log): Promise<Disposable> {
   const { logSteps } = await import('../log/log.ts');
-  return { [Symbol.dispose]: logSteps(log) };
+  return logSteps(log);
 }

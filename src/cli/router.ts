@@ -1,7 +1,7 @@
 import { Router } from '../bus/router.ts';
 import { loadConfig } from '../config/load.ts';
 import { ShiftvolError } from '../errors.ts';
-import { createLog } from '../log/log.ts';
+import { createLog, logOptions } from '../log/log.ts';
 import { routerHealth } from './agent-health.ts';
 import type { GlobalOptions } from './command.ts';
 import { supervisor } from './supervisor.ts';
@@ -16,7 +16,7 @@ export async function runRouter(options: GlobalOptions): Promise<void> {
       field: 'bus.listen',
       remedy: 'set bus.listen, or $SHIFTVOL_TRANSPORT_URL',
     });
-  const log = createLog({ level: options.verbose ? 'debug' : 'info', json: options.json ?? false });
+  const log = createLog(logOptions(config.log, options));
   const { promise: told, resolve: stop } = Promise.withResolvers<NodeJS.Signals>();
   process.once('SIGTERM', stop).once('SIGINT', stop);
   await using router = new Router(config, log);

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ShiftvolError } from '../../errors.ts';
+import { LimitedLines } from '../../log/limit.ts';
 import type { Log } from '../../log/log.ts';
 import { type BusChannel, UnroutableError } from '../channel.ts';
 import { encode } from '../envelope.ts';
@@ -34,7 +35,7 @@ type Encoded = ReturnType<typeof encode>;
 
 export class Replies {
   readonly counters = { sent: 0, undeliverable: 0 };
-  readonly #log: Log;
+  readonly #dropped: LimitedLines;
   readonly #maxBytes: number;
   readonly #retryForMs: number;
   readonly #underWay = new Set<Promise<void>>();
@@ -47,7 +48,7 @@ export class Replies {
   #next = Promise.withResolvers<BusChannel>();
 
   constructor({ log, maxBytes, retryForMs = RETRY_FOR_MS }: RepliesOptions) {
-    this.#log = log;
+    this.#dropped = new LimitedLines(log, 'warn');
     this.#maxBytes = maxBytes;
     this.#retryForMs = retryForMs;
   }
@@ -153,7 +154,7 @@ export class Replies {
 
   #giveUp({ queue, messageId }: Address, why: string): void {
     this.counters.undeliverable++;
-    this.#log.warn(`a reply was dropped: ${why}`, { queue, message_id: messageId });
+    this.#dropped.say('a reply was dropped', { why, queue, message_id: messageId });
   }
 
   /** The channel that is open, else the next one; undefined where the time is over. */
