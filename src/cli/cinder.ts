@@ -1,7 +1,7 @@
 /** What the engine has of Cinder on this host: volumes by name, attachments of our own, keys of encrypted volumes. */
 import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
-import type { Connections, VolumeService } from '../engine/ports.ts';
+import type { Connections, VolumeService } from '../engine/volume-ports.ts';
 import type { Log } from '../log/log.ts';
 import { ownConnections } from '../openstack/own-connections.ts';
 import { OwnNotes } from '../openstack/own-notes.ts';

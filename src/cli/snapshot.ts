@@ -1,6 +1,6 @@
 import { Argument, type Command } from 'commander';
-import type { SavedImage, SavedImageWithUse } from '../engine/ports.ts';
 import type { Saved, SnapshotPreview } from '../engine/snapshots.ts';
+import type { SavedImage, SavedImageWithUse } from '../engine/volume-ports.ts';
 import type { ApiRequest } from '../http/api.ts';
 import type { DefineCommand, GlobalOptions } from './command.ts';
 import { projectOption } from './options.ts';

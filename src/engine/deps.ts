@@ -1,17 +1,8 @@
 import type { Allocator } from './allocator.ts';
-import type {
-  Backend,
-  Connections,
-  Freezer,
-  Journal,
-  Mounter,
-  Runtime,
-  SavedImages,
-  VolumeCopier,
-  VolumeService,
-} from './ports.ts';
+import type { Backend, Journal, Mounter, Runtime } from './ports.ts';
 import type { WrapStep } from './saga.ts';
 import type { Spares } from './spares.ts';
+import type { Connections, Freezer, SavedImages, VolumeCopier, VolumeService } from './volume-ports.ts';
 
 /** All that the engine works with. */
 export type EngineDeps = {

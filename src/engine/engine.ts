@@ -27,7 +27,7 @@ import {
 } from './model.ts';
 import { type Move, noteMove } from './moved.ts';
 import { mapOfAllocation, planSpawn } from './plan.ts';
-import type { Allocation, Also, UsedRange, VolumeService } from './ports.ts';
+import type { Allocation, Also, UsedRange } from './ports.ts';
 import { findToDestroy, findToDetach, prepareAttach, prepareSpawn, type Settle } from './prepare.ts';
 import { type Preview, preview } from './preview.ts';
 import { KeyedQueue } from './queue.ts';
@@ -41,6 +41,7 @@ import { Snapshots } from './snapshots.ts';
 import { makeSteps, type Steps } from './steps.ts';
 import { type SwapRequest, swap } from './swap.ts';
 import { Tasks } from './tasks.ts';
+import type { VolumeService } from './volume-ports.ts';
 
 type Ended = {
   readonly changed: boolean;

@@ -5,11 +5,11 @@ import type { EngineDeps } from './deps.ts';
 import { isAttached } from './extend.ts';
 import type { Attachment, AttachmentId, InstanceKey, InstanceRef, Task } from './model.ts';
 import { attachmentId } from './plan.ts';
-import type { Frozen, SavedImage, SavedImageWithUse } from './ports.ts';
 import type { PreviewStep } from './preview.ts';
 import { attachmentNotFound, unfinished } from './refuse.ts';
 import { resolve } from './resolve.ts';
 import type { Tasks } from './tasks.ts';
+import type { Frozen, SavedImage, SavedImageWithUse } from './volume-ports.ts';
 
 /** Which attachment: its id, or its instance and target. */
 export type Place = { readonly instance: InstanceRef; readonly target?: string };

@@ -7,7 +7,7 @@ import { isError, report, ShiftvolError } from '../errors.ts';
 import type { EngineDeps } from './deps.ts';
 import { isAttached } from './extend.ts';
 import type { Attachment, AttachmentEvent, Connection, InstanceRef, Plan, StepTiming, Task } from './model.ts';
-import type { Copied, ImageRef, Instance } from './ports.ts';
+import type { ImageRef, Instance } from './ports.ts';
 import { attachmentNotFound, internal, volumeInUse } from './refuse.ts';
 import { mountAgain } from './remount.ts';
 import type { Resolved } from './resolve.ts';
@@ -16,6 +16,7 @@ import { timed, unwind } from './saga.ts';
 import type { Secrets } from './secrets.ts';
 import type { Steps } from './steps.ts';
 import type { Tasks } from './tasks.ts';
+import type { Copied } from './volume-ports.ts';
 
 export type SwapRequest = {
   readonly requestId?: string;

@@ -1,7 +1,8 @@
 /** Connections of which this host itself holds the attachment in Cinder: it ends with them. */
 import type { Connection } from '../engine/model.ts';
-import type { Connections, ImageRef } from '../engine/ports.ts';
+import type { ImageRef } from '../engine/ports.ts';
 import type { Secrets } from '../engine/secrets.ts';
+import type { Connections } from '../engine/volume-ports.ts';
 import { asError, explain, ShiftvolError } from '../errors.ts';
 import type { Log } from '../log/log.ts';
 import type { Cinder, ConnectionInfo } from './cinder.ts';

@@ -1,9 +1,9 @@
 /** Volumes of Cinder that this host attaches on its own, without Nova. */
 import type { AttachCommand, Attachment, AttachVolumeCommand, Connection, Outcome } from '../engine/model.ts';
-import type { VolumeHost, VolumeService } from '../engine/ports.ts';
 import type { Preview } from '../engine/preview.ts';
 import type { Leftover } from '../engine/recover.ts';
 import type { Secrets } from '../engine/secrets.ts';
+import type { VolumeHost, VolumeService } from '../engine/volume-ports.ts';
 import { explain, ShiftvolError } from '../errors.ts';
 import type { Log } from '../log/log.ts';
 import type { Cinder, ConnectionInfo, Connector, Volume } from './cinder.ts';

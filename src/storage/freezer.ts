@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import type { Freezer, Frozen } from '../engine/ports.ts';
+import type { Freezer, Frozen } from '../engine/volume-ports.ts';
 import { ShiftvolError } from '../errors.ts';
 import { type Fd, type Owned, open } from '../kernel/fd.ts';
 import { thawFileSystem } from '../kernel/freeze.ts';

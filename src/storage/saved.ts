@@ -18,7 +18,7 @@ import { basename, dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { promisify } from 'node:util';
 import type { AttachmentId } from '../engine/model.ts';
-import type { SavedImage, SavedImages } from '../engine/ports.ts';
+import type { SavedImage, SavedImages } from '../engine/volume-ports.ts';
 import { isError, ShiftvolError } from '../errors.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import { open } from '../kernel/fd.ts';

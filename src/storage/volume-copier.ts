@@ -1,7 +1,8 @@
 /** Copies volumes, byte for byte, from where nobody writes to where nothing is. */
 import { constants, fdatasync, read, write } from 'node:fs';
 import { promisify } from 'node:util';
-import type { ImageRef, VolumeCopier } from '../engine/ports.ts';
+import type { ImageRef } from '../engine/ports.ts';
+import type { VolumeCopier } from '../engine/volume-ports.ts';
 import { ShiftvolError } from '../errors.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import { type Fd, open } from '../kernel/fd.ts';

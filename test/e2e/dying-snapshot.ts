@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { assemble } from '../../src/cli/assemble.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import type { EngineDeps } from '../../src/engine/deps.ts';
-import type { Frozen } from '../../src/engine/ports.ts';
+import type { Frozen } from '../../src/engine/volume-ports.ts';
 import { explain } from '../../src/errors.ts';
 
 const [boundary = '', action = '', ref = '', target = '', what = ''] = process.argv.slice(2);

@@ -1,9 +1,10 @@
 /** Which connector brings a volume, and what stands between the volume and what is mounted. */
 import { open } from 'node:fs/promises';
 import type { Connection, ConnectionType } from '../../engine/model.ts';
-import type { Connections, ImageRef } from '../../engine/ports.ts';
+import type { ImageRef } from '../../engine/ports.ts';
 import { KeyedQueue } from '../../engine/queue.ts';
 import { Secrets } from '../../engine/secrets.ts';
+import type { Connections } from '../../engine/volume-ports.ts';
 import { type FileSystemToMake, isBlank, makeFileSystem } from './blank.ts';
 import { type ConnectEnv, type Connector, cannotConnect } from './connector.ts';
 import { iscsiConnector } from './iscsi.ts';

@@ -11,20 +11,16 @@ import type { AttachmentId, InstanceKey, InstanceRef } from '../../../src/engine
 import type {
   Backend,
   BlockDevice,
-  Connections,
-  Freezer,
   ImageRef,
   Instance,
   Mounter,
   MountSpec,
   Runtime,
-  SavedImage,
-  SavedImages,
   Template,
-  VolumeCopier,
 } from '../../../src/engine/ports.ts';
 import type { WrapStep } from '../../../src/engine/saga.ts';
 import { Spares } from '../../../src/engine/spares.ts';
+import type { Connections, Freezer, SavedImage, SavedImages, VolumeCopier } from '../../../src/engine/volume-ports.ts';
 import { ShiftvolError } from '../../../src/errors.ts';
 import { bothKinds } from '../../../src/idmap/compose.ts';
 import { Store } from '../../../src/store/journal.ts';
