@@ -22,6 +22,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<{ readonly define: DefineComma
   ['idmap', () => import('./idmap.ts')],
   ['doctor', () => import('./doctor.ts')],
   ['events', () => import('./events.ts')],
+  ['top', () => import('./top.ts')],
   ['ui', () => import('./ui.ts')],
   ['deadletter', () => import('./deadletter.ts')],
   ['config', () => import('./config.ts')],

@@ -78,6 +78,17 @@ export async function askHealth(
   throw notHeard(socketPath, 'what answers there is no shiftvol of this version');
 }
 
+/** What an agent counts, as its `/v1/stats` has it. Undefined where nobody listens. @throws SV_AGENT: it does not answer before the signal; SV_HOST */
+export async function askStats(socketPath: string, signal: AbortSignal): Promise<unknown> {
+  if (!existsSync(socketPath)) return undefined;
+  try {
+    const text = await send(socketPath, { method: 'GET', path: '/v1/stats' }, signal);
+    return text === undefined ? undefined : resultOf(socketPath, text);
+  } catch (error) {
+    throw signal.aborted ? notHeard(socketPath, 'it does not answer', error) : error;
+  }
+}
+
 function isHealth(value: unknown): value is Health {
   if (typeof value !== 'object' || value === null || !('pid' in value) || !('bus' in value) || !('host' in value))
     return false;

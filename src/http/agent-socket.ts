@@ -15,11 +15,13 @@ const MAX_PATH_BYTES = 107;
 const LAST_WORDS_MS = 1000;
 
 export type Health = (ready: boolean) => object | Promise<object>;
+/** Numbers for whoever watches. Each watcher asks once a second: they are counted, not worked out. */
+export type Stats = () => object;
 
 /**
  * The agent's HTTP/JSON socket. Whoever may open it (root: mode 0600) may ask for anything the engine does.
  * `POST /v1/call` with an ApiRequest answers `{"result": …}` or `{"error": {code, message, …}}`; `GET /v1/health` answers `health(false)`, and
- * with `?ready` `health(true)`, which may ask others.
+ * with `?ready` `health(true)`, which may ask others; `GET /v1/stats` answers `stats()`.
  * Whoever hangs up before the answer gives up what was asked: it is cancelled, and undone.
  * @throws SV_CONFIG: no place for a socket; SV_LOCKED: another agent listens there
  */
@@ -28,12 +30,13 @@ export async function listenOnSocket(
   engine: Engine,
   health: Health,
   signal: AbortSignal,
+  stats: Stats = () => ({}),
 ): Promise<AsyncDisposable> {
   requirePlace(path);
   await removeStale(path);
   const working = new Set<Promise<void>>();
   const server = createServer((request, response) => {
-    const work = handle(engine, health, request, response, signal);
+    const work = handle({ engine, health, stats }, request, response, signal);
     working.add(work);
     work.finally(() => working.delete(work));
   });
@@ -102,9 +105,10 @@ async function isHeard(path: string): Promise<boolean> {
   }
 }
 
+type Answering = { readonly engine: Engine; readonly health: Health; readonly stats: Stats };
+
 async function handle(
-  engine: Engine,
-  health: Health,
+  { engine, health, stats }: Answering,
   request: IncomingMessage,
   response: ServerResponse,
   signal: AbortSignal,
@@ -118,10 +122,11 @@ async function handle(
     const [path, query] = request.url?.split('?') ?? [];
     if (request.method === 'GET' && path === '/v1/health')
       return send(response, 200, { result: await health(query === 'ready') });
+    if (request.method === 'GET' && path === '/v1/stats') return send(response, 200, { result: stats() });
     if (request.method !== 'POST' || request.url !== '/v1/call')
       throw new ShiftvolError(
         'SV_MESSAGE',
-        `Cannot answer ${request.method} ${request.url}: there is POST /v1/call and GET /v1/health`,
+        `Cannot answer ${request.method} ${request.url}: there is POST /v1/call, GET /v1/health and GET /v1/stats`,
       );
     const asked = parse(await body(request));
     const stop = AbortSignal.any([signal, gone.signal]);
