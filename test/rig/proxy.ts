@@ -19,8 +19,10 @@ export async function startProxy(serverPort: number): Promise<Proxy> {
     for (const socket of [client, upstream]) {
       sockets.add(socket);
       socket.setNoDelay(true).on('error', end);
-      socket.once('close', () => sockets.delete(socket)).once('close', end);
+      socket.once('close', () => sockets.delete(socket));
     }
+    // The other way round its end is passed on, behind what came before it.
+    client.once('close', end);
     client.on('data', chunk => {
       if (!swallowing) upstream.write(chunk);
     });

@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createConnection, createServer } from 'node:net';
+import { createConnection, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -18,6 +18,8 @@ export type Rabbit = AsyncDisposable & {
   /** `rabbit://guest:guest@127.0.0.1:PORT/` */
   readonly url: string;
   readonly port: number;
+  /** Where `tls` was asked for: it listens there as well. */
+  readonly tlsPort: number;
   /** `http://guest:guest@127.0.0.1:PORT`, where `management` was asked for. */
   readonly managementUrl: string | undefined;
   /** Process id of the broker, while it runs. */
@@ -40,12 +42,12 @@ export async function startRabbit(
   if (!existsSync(`${SCRIPTS}/rabbitmq-server`))
     throw new Error('rabbitmq-server is not installed: apt-get install rabbitmq-server');
   const dir = await mkdtemp(join(tmpdir(), 'shiftvol-rabbit-'));
-  const [port, epmdPort, distPort, managementPort] = await freePorts(4);
+  const [port, epmdPort, distPort, managementPort, tlsPort] = await freePorts();
   const plugins = join(dir, 'enabled_plugins');
   const config = join(dir, 'rabbitmq.conf');
   await mkdir(join(dir, 'log'));
   await writeFile(plugins, options.management ? '[rabbitmq_management].' : '[].');
-  await writeFile(config, configuration(port, managementPort, options));
+  await writeFile(config, configuration({ port, managementPort, tlsPort }, options));
   const env = {
     PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
     LANG: 'C.UTF-8',
@@ -83,6 +85,7 @@ export async function startRabbit(
     broker = run(`${SCRIPTS}/rabbitmq-server`, []);
     await listening(port, broker, dir);
     if (options.management) await listening(managementPort, broker, dir);
+    if (options.tls) await listening(tlsPort, broker, dir);
   };
   const end = async (signal: NodeJS.Signals) => {
     if (!broker) return;
@@ -106,6 +109,7 @@ export async function startRabbit(
   return {
     url: `rabbit://guest:guest@127.0.0.1:${port}/`,
     port,
+    tlsPort,
     managementUrl: options.management ? `http://guest:guest@127.0.0.1:${managementPort}` : undefined,
     get pid() {
       return broker?.pid;
@@ -117,18 +121,21 @@ export async function startRabbit(
   };
 }
 
-function configuration(port: number, managementPort: number, options: Parameters<typeof startRabbit>[0]): string {
+function configuration(
+  { port, managementPort, tlsPort }: Readonly<Record<'port' | 'managementPort' | 'tlsPort', number>>,
+  options: Parameters<typeof startRabbit>[0],
+): string {
   const tls = options?.tls;
   return [
+    `listeners.tcp.1 = 127.0.0.1:${port}`,
     ...(tls
       ? [
-          'listeners.tcp = none',
-          `listeners.ssl.1 = 127.0.0.1:${port}`,
+          `listeners.ssl.1 = 127.0.0.1:${tlsPort}`,
           `ssl_options.cacertfile = ${tls.ca}`,
           `ssl_options.certfile = ${tls.cert}`,
           `ssl_options.keyfile = ${tls.key}`,
         ]
-      : [`listeners.tcp.1 = 127.0.0.1:${port}`]),
+      : []),
     `management.tcp.ip = 127.0.0.1`,
     `management.tcp.port = ${managementPort}`,
     'disk_free_limit.absolute = 50MB',
@@ -140,24 +147,28 @@ function configuration(port: number, managementPort: number, options: Parameters
 }
 
 /** Ports that were free just now, all different. */
-async function freePorts<N extends 4>(count: N): Promise<[number, number, number, number]> {
-  const servers = Array.from({ length: count }, () => createServer());
-  const ports = await Promise.all(
-    servers.map(
-      server =>
-        new Promise<number>((resolve, reject) => {
-          server.once('error', reject).listen(0, '127.0.0.1', () => {
-            const address = server.address();
-            if (address === null || typeof address === 'string') reject(new Error('no port'));
-            else resolve(address.port);
-          });
-        }),
-    ),
-  );
+async function freePorts(): Promise<[number, number, number, number, number]> {
+  const servers = [createServer(), createServer(), createServer(), createServer(), createServer()] as const;
+  const [a, b, c, d, e] = servers;
+  const ports: [number, number, number, number, number] = [
+    await bind(a),
+    await bind(b),
+    await bind(c),
+    await bind(d),
+    await bind(e),
+  ];
   await Promise.all(servers.map(server => new Promise(resolve => server.close(resolve))));
-  const [a, b, c, d] = ports;
-  if (a === undefined || b === undefined || c === undefined || d === undefined) throw new Error('too few ports');
-  return [a, b, c, d];
+  return ports;
+}
+
+function bind(server: Server): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject).listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      if (address === null || typeof address === 'string') reject(new Error('no port'));
+      else resolve(address.port);
+    });
+  });
 }
 
 async function listening(port: number, child: ChildProcess, dir: string): Promise<void> {

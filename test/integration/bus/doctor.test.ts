@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import got from 'got';
 import { type BusCheck, checkBus } from '../../../src/bus/doctor.ts';
-import { makeCertificates } from '../../rig/certificates.ts';
+import { type Certificates, makeCertificates } from '../../rig/certificates.ts';
 import { type Rabbit, startRabbit } from '../../rig/rabbit.ts';
 import { attachNote, bodyOf, configFor, JSON_PROPERTIES, rawChannel, startBus, until } from './helpers.ts';
 
@@ -11,10 +11,15 @@ const texts = (checks: readonly BusCheck[], name: string) =>
   checks.filter(c => c.check === name).map(c => `${c.ok} ${c.detail}`);
 
 let rabbit: Rabbit;
+let files: Certificates;
 before(async () => {
-  rabbit = await startRabbit({ management: true });
+  files = await makeCertificates();
+  rabbit = await startRabbit({ management: true, tls: files });
 });
-after(async () => rabbit?.[Symbol.asyncDispose]());
+after(async () => {
+  await rabbit?.[Symbol.asyncDispose]();
+  await files?.[Symbol.asyncDispose]();
+});
 const config = (bus: object = {}) => configFor(rabbit.url, { management_url: rabbit.managementUrl, ...bus });
 
 test('no broker configured is nothing wrong', async () => {
@@ -87,9 +92,7 @@ test('a wrong password, vhost or host has its own remedy', async () => {
 });
 
 test('TLS: the broker’s certificate and name are verified against the CA that is configured', async () => {
-  await using files = await makeCertificates();
-  await using secure = await startRabbit({ tls: files });
-  const url = (host: string) => `rabbit://guest:guest@${host}:${secure.port}/?ssl=true`;
+  const url = (host: string) => `rabbit://guest:guest@${host}:${rabbit.tlsPort}/?ssl=true`;
   const connects = async (host: string, bus: object) => {
     const [check] = await checkBus(configFor(url(host), bus), never);
     return check?.ok ? 'yes' : check?.remedy;

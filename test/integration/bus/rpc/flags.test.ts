@@ -1,17 +1,20 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { makeCertificates } from '../../../rig/certificates.ts';
+import { type Certificates, makeCertificates } from '../../../rig/certificates.ts';
 import { rpcClient } from '../../../rig/oslo/rpc.ts';
 import { type Rabbit, startRabbit } from '../../../rig/rabbit.ts';
 import { rawChannel } from '../helpers.ts';
 import { rpcConfig, serve } from './helpers.ts';
 
 let rabbit: Rabbit;
+let files: Certificates;
 before(async () => {
-  rabbit = await startRabbit();
+  files = await makeCertificates();
+  rabbit = await startRabbit({ tls: files });
 });
 after(async () => {
   await rabbit?.[Symbol.asyncDispose]();
+  await files?.[Symbol.asyncDispose]();
 });
 
 /** What the operator sets for all services, and the same for us. */
@@ -95,9 +98,7 @@ test('two hosts: each has its own queue, both hear a fanout, and they share the 
 });
 
 test('over TLS, with the CA of the configuration', async () => {
-  await using files = await makeCertificates();
-  await using secure = await startRabbit({ tls: files });
-  const url = `rabbit://guest:guest@localhost:${secure.port}/?ssl=true`;
+  const url = `rabbit://guest:guest@localhost:${rabbit.tlsPort}/?ssl=true`;
 
   await using _service = await serve(rpcConfig(url, {}, { bus: { tls: { ca: files.ca } } }));
   await using python = await rpcClient(`${url}&ssl_ca_file=${files.ca}`);

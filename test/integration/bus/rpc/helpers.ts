@@ -17,12 +17,16 @@ export function rpcConfig(url: string, rpc: object = {}, more: { host?: string; 
 
 export type Called = { readonly method: string; readonly args: RpcArgs; readonly call: RpcCall };
 
-/** Methods 1.3: echo(value), slow(seconds), fail(kind), big(bytes), none(); all are noted. */
+/** Methods 1.3: echo(value), slow(seconds), fail(kind), big(bytes), none(), wait() until there was go(); all are noted. */
 export function testEndpoint(host: string, called: Called[]): RpcEndpoint {
   const methods: Record<string, (args: RpcArgs, call: RpcCall) => Promise<unknown>> = {
     echo: async ({ value }) => value,
     whoami: async () => host,
     none: async () => undefined,
+    go: async () => undefined,
+    wait: async () => {
+      while (!called.some(({ method }) => method === 'go')) await sleep(10);
+    },
     big: async ({ bytes }) => 'x'.repeat(Number(bytes)),
     slow: async ({ seconds }, { signal }) => {
       await sleep(Number(seconds) * 1000, undefined, { signal });

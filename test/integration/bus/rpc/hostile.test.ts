@@ -159,6 +159,24 @@ test('at most so many run at a time; the others wait in the broker, and those wh
   assert.ok(service.called.every(c => c.args['value'] !== 'gave up'));
 });
 
+test('of large requests no more are held than memory is given to them; the others are carried out later, each once', async () => {
+  const cfg = config();
+  await using service = await serve(cfg);
+  const filler = 'x'.repeat(15 * 2 ** 20);
+
+  for (let n = 0; n < 6; n++) send(cfg.rpc, requestBody({ method: 'wait', args: { n, filler } }));
+  await until('all have come', () => service.status.counters.received === 6);
+  assert.equal(service.called.length, 4);
+  send(cfg.rpc, requestBody({ method: 'go' }));
+  await until('all ran', () => service.status.counters.done === 7);
+
+  assert.deepEqual(
+    service.called.flatMap(({ args: { n } }) => (typeof n === 'number' ? [n] : [])).sort(),
+    [0, 1, 2, 3, 4, 5],
+  );
+  assert.ok(service.status.counters.received > 7, 'some went back to the broker');
+});
+
 test('a caller that is gone is told for a while, then forgotten; others are answered meanwhile', async () => {
   const cfg = config();
   await using service = await serve(cfg);

@@ -1,16 +1,22 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { rpcClient } from '../../../rig/oslo/rpc.ts';
 import { startProxy } from '../../../rig/proxy.ts';
-import { startRabbit } from '../../../rig/rabbit.ts';
+import { type Rabbit, startRabbit } from '../../../rig/rabbit.ts';
 import { until } from '../helpers.ts';
 import { rpcConfig, serve } from './helpers.ts';
+
+/** One for all: what a test leaves in it are a server's queues, empty, which the next one declares as they are. */
+let rabbit: Rabbit;
+before(async () => {
+  rabbit = await startRabbit();
+});
+after(() => rabbit?.[Symbol.asyncDispose]());
 
 const slow = (seconds: number) => ({ method: 'slow', args: { seconds }, server: 'node1', timeout: 60 }) as const;
 
 test('a broker that restarts in the middle of a call: the caller gets its reply, and the next call is answered', async () => {
-  await using rabbit = await startRabbit();
   await using service = await serve(rpcConfig(rabbit.url));
   await using python = await rpcClient(rabbit.url);
   assert.deepEqual(await python.ask(slow(0)), { result: 0 });
@@ -47,7 +53,6 @@ async function twoWays(serverPort: number) {
 }
 
 test('a host that is lost in the middle of a call: the reply goes out through the other one', async () => {
-  await using rabbit = await startRabbit();
   await using ways = await twoWays(rabbit.port);
   await using service = await serve(rpcConfig(ways.url));
   await using python = await rpcClient(rabbit.url);
@@ -66,7 +71,6 @@ test('a host that is lost in the middle of a call: the reply goes out through th
 });
 
 test('a connection that says nothing any more is given up by its heartbeat, and the call is answered on the next', async () => {
-  await using rabbit = await startRabbit();
   await using ways = await twoWays(rabbit.port);
   await using service = await serve(rpcConfig(ways.url, {}, { bus: { heartbeat_s: 1 } }));
   await using python = await rpcClient(rabbit.url);
@@ -83,7 +87,6 @@ test('a connection that says nothing any more is given up by its heartbeat, and 
 });
 
 test('a stop waits for calls and tells their callers; what came later stays in the queue', async () => {
-  await using rabbit = await startRabbit();
   await using python = await rpcClient(rabbit.url);
   const service = await serve(rpcConfig(rabbit.url));
   const answer = python.ask(slow(1.5));
@@ -101,7 +104,6 @@ test('a stop waits for calls and tells their callers; what came later stays in t
 });
 
 test('a stop that is to be at once interrupts calls, and tells their callers', async () => {
-  await using rabbit = await startRabbit();
   await using python = await rpcClient(rabbit.url);
   const work = new AbortController();
   const service = await serve(rpcConfig(rabbit.url), work.signal);
@@ -116,7 +118,6 @@ test('a stop that is to be at once interrupts calls, and tells their callers', a
 });
 
 test('a stop while the broker is away does not wait for it', async () => {
-  await using rabbit = await startRabbit();
   const service = await serve(rpcConfig(rabbit.url));
   await rabbit.kill();
   await until('the loss is seen', () => !service.status.subscribed);
@@ -125,10 +126,10 @@ test('a stop while the broker is away does not wait for it', async () => {
   await service[Symbol.asyncDispose]();
 
   assert.ok(performance.now() - started < 3000);
+  await rabbit.start();
 });
 
 test('a client that dies in the middle of its call holds nothing up', async () => {
-  await using rabbit = await startRabbit();
   await using service = await serve(rpcConfig(rabbit.url));
   const dying = await rpcClient(rabbit.url);
   void dying.ask(slow(1)).catch(() => undefined);
