@@ -61,6 +61,7 @@ export async function runAgent(options: GlobalOptions, withBus: boolean): Promis
       ...health.told(ready ? await health.ready() : undefined),
     }),
     work.signal,
+    () => ({ host: config.host, pid: process.pid, bus: bus?.status ?? null, journal: host.store.census() }),
   );
   using _memory = giveBackWhenQuiet();
   using manager = await supervisor(log);
