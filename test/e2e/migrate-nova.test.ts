@@ -299,7 +299,10 @@ const savedOn = (node: Node) => {
 
 test('it is down for what changed since the first pass, not for all of its root; how long is told in one number', async () => {
   await bootWithData(160);
-  await sh('node1', '(while :; do dd if=/dev/urandom of=/root/changes bs=1M count=4; done) >/dev/null 2>&1 &');
+  await sh(
+    'node1',
+    '(while :; do dd if=/dev/urandom of=/root/changes bs=1M count=4 conv=notrunc; sleep 1; done) >/dev/null 2>&1 &',
+  );
 
   const told = await call('node1', 'migrate_disk_and_power_off', leaveArgs('node2'));
   const answer = (await call('node2', 'finish_migration', finishArgs(told))) as { down_ms: number };
