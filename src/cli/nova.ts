@@ -100,10 +100,10 @@ function fileSystems({ nova }: Config, { engine }: Host): FileSystems {
       await engine.execute({ ...command, ...requestOf(call, command) }, call.signal);
     },
     freeze: async (instance, signal) => {
-      await engine.snapshots.freeze(instance, { ...freezing, signal });
+      await engine.standstills.freeze(instance, { ...freezing, signal });
     },
     thaw: async (instance, signal) => {
-      await engine.snapshots.thaw(instance, signal);
+      await engine.standstills.thaw(instance, signal);
     },
     // As qcow2: the holes of a root file system, most of it, are neither sent nor stored.
     openRootImage: async (instance, signal) => {

@@ -30,7 +30,7 @@ import { mapOfAllocation, planSpawn } from './plan.ts';
 import type { Allocation, Also, UsedRange } from './ports.ts';
 import { findToDestroy, findToDetach, prepareAttach, prepareSpawn, type Settle } from './prepare.ts';
 import { type Preview, preview } from './preview.ts';
-import { KeyedQueue } from './queue.ts';
+import { type InOrder, KeyedQueue } from './queue.ts';
 import { RecentRuns } from './recent-runs.ts';
 import { type Recovered, recover, recoverOne } from './recover.ts';
 import { attachmentNotFound, idsInUse, instanceThere, rootInUse, unfinished } from './refuse.ts';
@@ -38,6 +38,7 @@ import { mountIfGone } from './remount.ts';
 import { Requests } from './requests.ts';
 import { type Resolved, resolve } from './resolve.ts';
 import { Snapshots } from './snapshots.ts';
+import { Standstills } from './standstills.ts';
 import { makeSteps, type Steps } from './steps.ts';
 import { type SwapRequest, swap } from './swap.ts';
 import { Tasks } from './tasks.ts';
@@ -63,8 +64,10 @@ export class Engine {
   readonly #instances: KeyedQueue;
   readonly #requests: Requests;
   readonly #tasks: Tasks;
-  /** Saved copies of what is attached; and freezing it for somebody else's. */
+  /** Saved copies of what is attached. */
   readonly snapshots: Snapshots;
+  /** Freezing what is attached, for a copy that somebody else takes. */
+  readonly standstills: Standstills;
   /** What the last recover came to, whoever asked for it. `at`: milliseconds since 1970. */
   lastRecovery: (Recovered & { readonly at: number }) | undefined;
   /** For those who watch; costs nothing until somebody asks. */
@@ -76,7 +79,9 @@ export class Engine {
     this.#instances = new KeyedQueue(deps.parallel);
     this.#requests = new Requests(deps.journal);
     this.#tasks = new Tasks(deps, this.#steps);
-    this.snapshots = new Snapshots(deps, this.#tasks, (key, work) => this.#instances.run(key, work));
+    const inOrder: InOrder = (key, work) => this.#instances.run(key, work);
+    this.standstills = new Standstills(deps, this.#tasks, inOrder);
+    this.snapshots = new Snapshots(deps, this.#tasks, this.standstills, inOrder);
   }
 
   /**
@@ -152,7 +157,7 @@ export class Engine {
     const { key } = await resolve(this.#deps, request.instance, signal);
     return await this.#instances.run(key, async () => {
       await this.#tasks.settle(key, signal);
-      this.snapshots.requireMoving(key);
+      this.standstills.requireMoving(key);
       const resolved = await resolve(this.#deps, request.instance, signal);
       return await swap(this.#deps, this.#steps, this.#tasks, request, resolved, signal);
     });
@@ -230,7 +235,7 @@ export class Engine {
 
   async #do(command: Command, run: Run): Promise<Ended> {
     await this.#tasks.settle(run.resolved.key, run.signal);
-    if (command.action !== 'attach' && command.action !== 'spawn') this.snapshots.requireMoving(run.resolved.key);
+    if (command.action !== 'attach' && command.action !== 'spawn') this.standstills.requireMoving(run.resolved.key);
     switch (command.action) {
       case 'attach':
         return await this.#attach(command, run);

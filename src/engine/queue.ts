@@ -1,3 +1,5 @@
+import type { InstanceKey } from './model.ts';
+
 /**
  * One at a time and in order for each key, `parallel` at once over all keys. Bounded: what waits holds a place in its key's line only.
  */
@@ -41,3 +43,6 @@ export class KeyedQueue {
     }
   }
 }
+
+/** Does the work when all that came before it for this instance has ended. */
+export type InOrder = <T>(key: InstanceKey, work: () => Promise<T>) => Promise<T>;

@@ -5,6 +5,7 @@ import { takeAway } from './detach.ts';
 import type { Attachment, AttachmentId, InstanceKey, Plan, RemovalGoal } from './model.ts';
 import { DEVICE_PREFIX } from './plan.ts';
 import type { Instance, Runtime } from './ports.ts';
+import type { InOrder } from './queue.ts';
 import { mountAgain } from './remount.ts';
 import { resolve } from './resolve.ts';
 import type { Steps } from './steps.ts';
@@ -39,8 +40,6 @@ export type Recovered = {
   readonly attachments: readonly Recovery[];
   readonly leftovers: readonly Leftover[];
 };
-
-type InOrder = <T>(key: InstanceKey, work: () => Promise<T>) => Promise<T>;
 
 /**
  * Compares the journal with what is on this host and ends every unfinished saga, forward or back; mounts again what a reboot took.

@@ -1,4 +1,4 @@
-/** Saved snapshots of what is attached, and mounts that stand still for somebody else's. */
+/** Saved snapshots of what is attached. */
 import type { Readable } from 'node:stream';
 import { ShiftvolError } from '../errors.ts';
 import type { EngineDeps } from './deps.ts';
@@ -6,17 +6,17 @@ import { isAttached } from './extend.ts';
 import type { Attachment, AttachmentId, InstanceKey, InstanceRef, Task } from './model.ts';
 import { attachmentId } from './plan.ts';
 import type { PreviewStep } from './preview.ts';
+import type { InOrder } from './queue.ts';
 import { attachmentNotFound, unfinished } from './refuse.ts';
 import { resolve } from './resolve.ts';
+import type { FreezeOptions, Standstills } from './standstills.ts';
 import type { Tasks } from './tasks.ts';
-import type { Frozen, SavedImage, SavedImageWithUse } from './volume-ports.ts';
+import type { SavedImage, SavedImageWithUse } from './volume-ports.ts';
 
 /** Which attachment: its id, or its instance and target. */
 export type Place = { readonly instance: InstanceRef; readonly target?: string };
-export type InOrder = <T>(key: InstanceKey, work: () => Promise<T>) => Promise<T>;
 /** `frozenMs`: how long nobody could write; 0 for what was not mounted. `idBase`: first id on disk, while the attachment is known. */
 export type Saved = SavedImage & { readonly frozenMs: number; readonly idBase?: number };
-export type FreezeOptions = { readonly deadlineMs?: number; readonly signal: AbortSignal };
 /** The bytes of a snapshot that is gone when this is disposed of. `path`: the file that they come from. */
 export type ImageStream = AsyncDisposable & {
   readonly stream: Readable;
@@ -33,18 +33,18 @@ export type SnapshotPreview = {
   readonly steps: readonly PreviewStep[];
 };
 
-type Held = { readonly frozen: Frozen; readonly task: Task; readonly paths: ReadonlySet<string> };
 type Copy = { readonly path: string; readonly sizeBytes: number; readonly frozenMs: number };
 
 export class Snapshots {
   readonly #deps: EngineDeps;
   readonly #tasks: Tasks;
   readonly #inOrder: InOrder;
-  readonly #held = new Map<InstanceKey, Held>();
+  readonly #standstills: Standstills;
   #exports = 0;
 
-  constructor(deps: EngineDeps, tasks: Tasks, inOrder: InOrder) {
+  constructor(deps: EngineDeps, tasks: Tasks, standstills: Standstills, inOrder: InOrder) {
     this.#deps = deps;
+    this.#standstills = standstills;
     this.#tasks = tasks;
     this.#inOrder = inOrder;
   }
@@ -179,56 +179,10 @@ export class Snapshots {
     });
   }
 
-  /**
-   * Lets all that is attached to an instance stand still until `thaw`, or the deadline: for a snapshot that somebody else takes. Nothing
-   * else is done to the instance meanwhile but snapshots. Frozen already is success, until the deadline of the first.
-   * @throws SV_TIMEOUT: more is written than the deadline allows; SV_BUSY: somebody else has frozen it
-   */
-  async freeze(ref: InstanceRef, { deadlineMs = this.#deps.freezeDeadlineMs, signal }: FreezeOptions): Promise<void> {
-    const { key } = await resolve(this.#deps, ref, signal);
-    await this.#inOrder(key, async () => {
-      if (this.#held.has(key)) return;
-      const paths = this.#deps.journal
-        .list(key)
-        .filter(a => isAttached(a) && !a.plan.readOnly)
-        .map(a => a.plan.mountPath);
-      const task: Task = { id: `freeze-${key}`, kind: 'freeze', instance: key, frozen: paths };
-      const lease = this.#tasks.keep(task);
-      try {
-        const frozen = await this.#deps.freezer.freeze(paths, { deadlineMs, signal });
-        const held: Held = { frozen, task, paths: new Set(paths) };
-        this.#held.set(key, held);
-        // At the deadline at the latest.
-        frozen.ended.then(async () => {
-          if (this.#held.get(key) === held) this.#held.delete(key);
-          await lease.end(async () => undefined);
-        });
-      } catch (error) {
-        await lease.end(async () => undefined);
-        throw error;
-      }
-    });
-  }
-
-  /** @throws SV_TIMEOUT: it stands still no more, since the deadline: what was copied meanwhile may be torn */
-  async thaw(ref: InstanceRef, signal: AbortSignal): Promise<{ readonly frozenMs: number }> {
-    const { key } = await resolve(this.#deps, ref, signal);
-    const held = this.#held.get(key);
-    if (held) return await held.frozen.thaw();
-    throw new ShiftvolError('SV_TIMEOUT', `Cannot thaw "${key}": nothing of it is frozen, or not any more`, {
-      remedy: 'freeze it again, with a longer deadline',
-    });
-  }
-
-  /** @throws SV_BUSY: what is attached to the instance stands still */
-  requireMoving(key: InstanceKey): void {
-    if (this.#held.has(key)) throw standsStill(key);
-  }
-
   #task({ plan, status }: Attachment, name: string): Task {
     const { id, instance, mountPath, readOnly } = plan;
     const frozen =
-      status.state === 'attached' && !readOnly && !this.#holds(plan.instance, mountPath) ? [mountPath] : [];
+      status.state === 'attached' && !readOnly && !this.#standstills.of(plan.instance, mountPath) ? [mountPath] : [];
     return { id: `snapshot-${id}-${name}`, kind: 'snapshot', instance, attachment: id, name, frozen };
   }
 
@@ -242,21 +196,16 @@ export class Snapshots {
     const { saved, freezer } = this.#deps;
     const { plan } = attachment;
     const clone = () => saved.clone(plan.image.path, plan.id, name);
-    const held = this.#holds(plan.instance, plan.mountPath);
+    const held = this.#standstills.of(plan.instance, plan.mountPath);
     if (held) {
       const copy = await clone();
-      if (held.frozen.isFrozen) return { ...copy, frozenMs: 0 };
+      if (held.isFrozen) return { ...copy, frozenMs: 0 };
       throw new ShiftvolError('SV_TIMEOUT', `Cannot save "${name}": it stood still no more, since the deadline`);
     }
     if (!isAttached(attachment) || plan.readOnly) return { ...(await clone()), frozenMs: 0 };
     await using frozen = await freezer.freeze([plan.mountPath], { deadlineMs, signal });
     const copy = await clone();
     return { ...copy, ...(await frozen.thaw()) };
-  }
-
-  #holds(key: InstanceKey, path: string): Held | undefined {
-    const held = this.#held.get(key);
-    return held?.paths.has(path) ? held : undefined;
   }
 
   #get(id: AttachmentId, name: string): SavedImage {
@@ -335,12 +284,6 @@ function exists(id: AttachmentId, name: string): ShiftvolError {
       remedy: 'choose another name, or remove that one',
     },
   );
-}
-
-function standsStill(key: InstanceKey): ShiftvolError {
-  return new ShiftvolError('SV_BUSY', `Cannot change what is attached to "${key}": it is frozen for a snapshot`, {
-    remedy: 'wait: it ends at its deadline',
-  });
 }
 
 function nameOf({ instance, target }: Place): string {

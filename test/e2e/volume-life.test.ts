@@ -438,8 +438,8 @@ describe('for others', () => {
     const { hostPath, id } = await attachWritten('xfs');
     const writer = await startWriter(join(hostPath, 'clock'));
     await withEngine(async ({ engine }) => {
-      await engine.snapshots.freeze({ ref: 'c1' }, { deadlineMs: 10_000, signal: never });
-      await engine.snapshots.freeze({ ref: 'c1' }, { signal: never });
+      await engine.standstills.freeze({ ref: 'c1' }, { deadlineMs: 10_000, signal: never });
+      await engine.standstills.freeze({ ref: 'c1' }, { signal: never });
       await assert.rejects(
         engine.execute({ action: 'detach', instance: { ref: 'c1' }, target: '/mnt/v', lazy: false }, never),
         e => isError(e, 'SV_BUSY'),
@@ -448,9 +448,9 @@ describe('for others', () => {
       const saved = await engine.snapshots.create(place, 'quiet', { signal: never });
       assert.equal(saved.frozenMs, 0);
       assert.deepEqual((await engine.recover({ dryRun: false, signal: never })).tasks, []);
-      const { frozenMs } = await engine.snapshots.thaw({ ref: 'c1' }, never);
+      const { frozenMs } = await engine.standstills.thaw({ ref: 'c1' }, never);
       assert.ok(frozenMs > 0);
-      await assert.rejects(engine.snapshots.thaw({ ref: 'c1' }, never), e => isError(e, 'SV_TIMEOUT'));
+      await assert.rejects(engine.standstills.thaw({ ref: 'c1' }, never), e => isError(e, 'SV_TIMEOUT'));
     });
     await writer.stop();
     assert.equal(isFrozen(hostPath), false);
@@ -462,10 +462,10 @@ describe('for others', () => {
     const { hostPath } = await attachWritten('xfs');
     const writer = await startWriter(join(hostPath, 'clock'));
     await withEngine(async ({ engine }) => {
-      await engine.snapshots.freeze({ ref: 'c1' }, { deadlineMs: 400, signal: never });
+      await engine.standstills.freeze({ ref: 'c1' }, { deadlineMs: 400, signal: never });
       await sleep(800);
       assert.equal(isFrozen(hostPath), false);
-      await assert.rejects(engine.snapshots.thaw({ ref: 'c1' }, never), e => isError(e, 'SV_TIMEOUT'));
+      await assert.rejects(engine.standstills.thaw({ ref: 'c1' }, never), e => isError(e, 'SV_TIMEOUT'));
     });
     const longestMs = await writer.stop();
     assert.ok(longestMs > 350 && longestMs < 1500, `${longestMs}`);

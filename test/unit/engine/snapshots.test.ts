@@ -155,7 +155,7 @@ test('a snapshot comes back into what is detached or stopped, under no mount, an
 test('an instance stands still until it is thawed; snapshots are taken meanwhile, all else waits', async () => {
   using rig = makeRig();
   const { plan } = await attached(rig);
-  await rig.engine.snapshots.freeze({ ref: 'c1' }, { signal: never });
+  await rig.engine.standstills.freeze({ ref: 'c1' }, { signal: never });
   assert.deepEqual([...rig.host.frozen], [plan.mountPath]);
 
   await assert.rejects(rig.engine.execute({ action: 'detach', ...place, lazy: false }, never), e =>
@@ -165,9 +165,9 @@ test('an instance stands still until it is thawed; snapshots are taken meanwhile
   assert.deepEqual([...rig.host.frozen], [plan.mountPath], 'it was not thawed by the snapshot');
   assert.deepEqual((await rig.engine.recover({ dryRun: false, signal: never })).tasks, []);
   assert.deepEqual([...rig.host.frozen], [plan.mountPath], 'nor by a recovery');
-  await rig.engine.snapshots.thaw({ ref: 'c1' }, never);
+  await rig.engine.standstills.thaw({ ref: 'c1' }, never);
 
-  await assert.rejects(rig.engine.snapshots.thaw({ ref: 'c1' }, never), e => isError(e, 'SV_TIMEOUT'));
+  await assert.rejects(rig.engine.standstills.thaw({ ref: 'c1' }, never), e => isError(e, 'SV_TIMEOUT'));
   await rig.engine.snapshots.remove(place, 'quiet', never);
   await cleanUp(rig);
 });
@@ -175,7 +175,7 @@ test('an instance stands still until it is thawed; snapshots are taken meanwhile
 test('an instance that stood still when its engine died is thawed by recover', async () => {
   using rig = makeRig();
   await attached(rig);
-  await rig.engine.snapshots.freeze({ ref: 'c1' }, { signal: never });
+  await rig.engine.standstills.freeze({ ref: 'c1' }, { signal: never });
 
   rig.restart();
   const { tasks } = await rig.engine.recover({ dryRun: false, signal: never });
