@@ -44,9 +44,9 @@ export const SUPPORT = {
   get_console_output: yes(),
   get_diagnostics: yes(),
   migrate_disk_and_power_off: partly(
-    'resize on the same host; to another host instances that boot from a volume, and others where `migration.listen` is set',
+    'resize on the same host; to another host instances that boot from a volume, and others where `migration.listen` is set: their root goes ahead while they run',
   ),
-  finish_migration: partly('see migrate_disk_and_power_off'),
+  finish_migration: partly('see migrate_disk_and_power_off; answers how long the instance was down'),
   confirm_migration: yes(),
   finish_revert_migration: partly('a root file system that was grown stays as large'),
   check_can_live_migrate_destination: partly(
@@ -62,10 +62,10 @@ export const SUPPORT = {
   rollback_live_migration_at_source: partly('see check_can_live_migrate_destination'),
   rollback_live_migration_at_destination: partly('see check_can_live_migrate_destination'),
   rescue: no(
-    'stop it: its root stays mounted on the host, `shiftvol show` tells where; or attach its boot volume to another instance',
+    'there is no other kernel that it needs to get at its files: running or stopped, its root is mounted on the host, `shiftvol show` tells where; users boot an image of it (`openstack server image create`), or attach its boot volume to another server',
   ),
   unrescue: no('see rescue'),
-  attach_interface: no('ports are given at boot: `openstack server create --port`'),
+  attach_interface: no('ports are given at boot, and stay: `openstack server create --port`'),
   detach_interface: no('see attach_interface'),
   trigger_crash_dump: no('a container has no kernel of its own'),
   set_admin_password: no('cloud-init with user data'),
