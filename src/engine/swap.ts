@@ -6,8 +6,8 @@
 import { isError, report, ShiftvolError } from '../errors.ts';
 import type { EngineDeps } from './deps.ts';
 import { isAttached } from './extend.ts';
-import type { Attachment, AttachmentEvent, Connection, InstanceRef, Plan, StepTiming, Task } from './model.ts';
-import type { ImageRef, Instance } from './ports.ts';
+import type { Attachment, AttachmentEvent, Connection, InstanceRef, Plan } from './model.ts';
+import type { Instance } from './ports.ts';
 import { attachmentNotFound, internal, volumeInUse } from './refuse.ts';
 import { mountAgain } from './remount.ts';
 import type { Resolved } from './resolve.ts';
@@ -15,8 +15,8 @@ import { resolve } from './resolve.ts';
 import { timed, unwind } from './saga.ts';
 import type { Secrets } from './secrets.ts';
 import type { Steps } from './steps.ts';
+import { copyRunning, copyStopped, mounting, STOP, type SwapTask, type Work } from './swap-copy.ts';
 import type { Tasks } from './tasks.ts';
-import type { Copied } from './volume-ports.ts';
 
 export type SwapRequest = {
   readonly requestId?: string;
@@ -28,12 +28,6 @@ export type SwapRequest = {
   /** The file system is to have all of the new volume; else it stays as large as it is. */
   readonly grows: boolean;
 };
-type SwapTask = Extract<Task, { kind: 'swap' }>;
-type Work = { readonly timings: StepTiming[]; readonly signal: AbortSignal };
-
-/** No volume is read faster: what cannot be done in time is not begun, since everybody in the instance would wait for nothing. */
-const FASTEST_BYTES_PER_MS = 4 * 2 ** 20;
-
 /** Called in the order of its instance. */
 export async function swap(
   deps: EngineDeps,
@@ -109,8 +103,6 @@ function requireSwappable(plan: Plan, fsType: string, to: Connection, instance: 
       { remedy: STOP },
     );
 }
-const STOP = 'stop the instance first: what is not in use is copied without hurry';
-
 async function place(
   deps: EngineDeps,
   steps: Steps,
@@ -147,96 +139,6 @@ async function place(
     to.id,
     { state: 'attached', device: device.path, fsType: device.fsType, fsUuid: device.uuid, attachedAt },
     { events: [told()] },
-  );
-}
-
-async function copyStopped(
-  deps: EngineDeps,
-  steps: Steps,
-  task: SwapTask,
-  target: ImageRef,
-  { timings, signal }: Work,
-): Promise<void> {
-  const { from } = task;
-  const copy = await prepareCopy(deps, from, target, signal);
-  deps.journal.noteTask({ ...task, left: true }, {});
-  await unwind(from, mounting(steps), { lazy: false, signal }, timings);
-  const copied = await timed(from, 'copy', timings, () => copy.run(signal));
-  await copied.complete();
-}
-
-async function copyRunning(
-  deps: EngineDeps,
-  steps: Steps,
-  task: SwapTask,
-  target: ImageRef,
-  { pid }: { readonly pid: number },
-  { timings, signal }: Work,
-): Promise<void> {
-  const { from } = task;
-  const { copyFreezeMs: deadlineMs, freezer, mounter, journal } = deps;
-  const copy = await prepareCopy(deps, from, target, signal);
-  if (copy.bytes > deadlineMs * FASTEST_BYTES_PER_MS) throw tooLong(from, deadlineMs);
-  const mounted = await mounter.inspect(from.mountPath);
-  if (!mounted) throw internal(from, 'it is not mounted');
-  await using frozen = await freezer.freeze([from.mountPath], { deadlineMs, signal });
-  const over = new AbortController();
-  void frozen.ended.then(() => over.abort());
-  let copied: Copied;
-  try {
-    copied = await timed(from, 'copy', timings, () => copy.run(AbortSignal.any([signal, over.signal])));
-  } catch (error) {
-    if (!signal.aborted && !frozen.isFrozen) throw tooLong(from, deadlineMs, error);
-    throw error;
-  }
-  journal.noteTask({ ...task, left: true }, {});
-  try {
-    await mounter.unmountInside(pid, from.target, mounted.devno, { lazy: false });
-  } catch (error) {
-    // It is where it was.
-    journal.noteTask(task, {});
-    if (!isError(error, 'SV_BUSY')) throw error;
-    throw new ShiftvolError('SV_BUSY', `Cannot take ${from.instance}:${from.target} away to put another in its place`, {
-      remedy: STOP,
-      cause: error,
-    });
-  }
-  // Nobody in the container has it any more; and if it moved before now, what was copied may be torn.
-  await frozen.thaw();
-  await unwind(from, mounting(steps), { lazy: false, signal }, timings);
-  await copied.complete();
-}
-
-/** Of what is connected, what makes it visible. */
-const mounting = (steps: Steps) => [steps.device, steps.mount, steps.handoff] as const;
-
-/** @throws SV_IMAGE_REFUSED */
-async function prepareCopy(
-  { connections, mounter, copier }: EngineDeps,
-  from: Plan,
-  to: ImageRef,
-  signal: AbortSignal,
-) {
-  const source = from.source.kind === 'connection' ? await connections.find(from.source.connection, signal) : undefined;
-  if (!source) throw internal(from, 'it is not connected');
-  const [sizeBytes, toBytes] = [await mounter.sizeOf(source), await mounter.sizeOf(to)];
-  const refuse = (what: string) =>
-    new ShiftvolError('SV_IMAGE_REFUSED', `Cannot copy ${from.instance}:${from.target} to "${to.path}": ${what}`, {
-      field: 'new_connection_info',
-    });
-  if (toBytes < sizeBytes) throw refuse(`it has ${toBytes} bytes, ${sizeBytes} are needed`);
-  if (!(await copier.isBlank(to, signal))) throw refuse('there is something on it, a blank volume is accepted');
-  return {
-    bytes: await copier.bytesToRead(source, sizeBytes),
-    run: (within: AbortSignal) => copier.copy(source, to, { sizeBytes, toBytes, signal: within }),
-  };
-}
-
-function tooLong({ instance, target }: Plan, limitMs: number, cause?: unknown): ShiftvolError {
-  return new ShiftvolError(
-    'SV_TIMEOUT',
-    `Cannot copy ${instance}:${target} while the instance runs: writing would stand still for more than ${limitMs} ms`,
-    { remedy: `${STOP}; or allow more by volumes.copy_freeze_ms`, ...(cause !== undefined && { cause }) },
   );
 }
 
