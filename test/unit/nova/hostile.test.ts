@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { RemoteError, type RpcArgs } from '../../../src/bus/rpc/endpoint.ts';
 import { SUPPORT } from '../../../src/nova/support.ts';
-import { connectionInfo, devices, FakeNova, GIB, IMAGE, instance, raises, spawnArgs, VOLUME } from './fakes.ts';
+import { FakeNova } from './fakes.ts';
+import { connectionInfo, devices, GIB, IMAGE, instance, raises, spawnArgs, VOLUME } from './samples.ts';
 
 const deep = (depth: number): unknown => JSON.parse(`${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}`);
 const own = (text: string): unknown => JSON.parse(text);

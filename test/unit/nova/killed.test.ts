@@ -1,10 +1,10 @@
 /** The agent is killed before each thing that a method does; it starts anew, and Nova goes on as it does then. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { FakeNova } from './fakes.ts';
 import {
   connectionInfo,
   devices,
-  FakeNova,
   flavor,
   GIB,
   IMAGE,
@@ -14,7 +14,7 @@ import {
   spawnArgs,
   UUID,
   VOLUME,
-} from './fakes.ts';
+} from './samples.ts';
 
 type Call = readonly [method: string, args: Record<string, unknown>];
 const image = devices({ id: VOLUME });

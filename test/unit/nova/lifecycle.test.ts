@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { RemoteError } from '../../../src/bus/rpc/endpoint.ts';
 import { ShiftvolError } from '../../../src/errors.ts';
-import { devices, FakeNova, GIB, IMAGE, instance, OTHER_VOLUME, raises, spawnArgs, UUID, VOLUME } from './fakes.ts';
+import { FakeNova } from './fakes.ts';
+import { devices, GIB, IMAGE, instance, OTHER_VOLUME, raises, spawnArgs, UUID, VOLUME } from './samples.ts';
 
 test('a spawn makes the image’s template, the container, its root, its volumes, and starts it', async () => {
   const fake = new FakeNova();

@@ -4,7 +4,8 @@ import { test } from 'node:test';
 import { ShiftvolError } from '../../../src/errors.ts';
 import { versionNumber } from '../../../src/nova/host.ts';
 import { SUPPORT, supportRows } from '../../../src/nova/support.ts';
-import { devices, FakeNova, IMAGE, instance, raises, spawnArgs, UUID, VOLUME } from './fakes.ts';
+import { FakeNova } from './fakes.ts';
+import { devices, IMAGE, instance, raises, spawnArgs, UUID, VOLUME } from './samples.ts';
 
 async function booted(): Promise<FakeNova> {
   const fake = new FakeNova();

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Code, ShiftvolError } from '../../../src/errors.ts';
 import { toRemote } from '../../../src/nova/errors.ts';
+import { FakeNova } from './fakes.ts';
 import {
   connectionInfo,
   devices,
-  FakeNova,
   flavor,
   GIB,
   IMAGE,
@@ -15,7 +15,7 @@ import {
   spawnArgs,
   UUID,
   VOLUME,
-} from './fakes.ts';
+} from './samples.ts';
 
 async function booted(): Promise<FakeNova> {
   const fake = new FakeNova();
