@@ -16,6 +16,8 @@ export type ToolOptions = {
   readonly output?: boolean;
   /** Gets stdout as it comes, instead of `stdout`. */
   readonly onOutput?: (chunk: Buffer) => void;
+  /** Of address space: for what may be told by its input to take more. Default: no limit. */
+  readonly maxMemoryBytes?: number;
 };
 
 export type ToolResult = { readonly status: number; readonly stdout: string; readonly stderr: string };
@@ -55,7 +57,12 @@ const PACKAGES: Readonly<Record<string, string>> = {
   cryptsetup: 'cryptsetup-bin',
   modprobe: 'kmod',
   tar: 'tar',
+  gzip: 'gzip',
+  xz: 'xz-utils',
+  zstd: 'zstd',
+  bzip2: 'bzip2',
   find: 'findutils',
+  prlimit: 'util-linux',
 };
 
 /** Runs it to its end. @throws SV_HOST: not installed; SV_TOOL with the program's own last words; the abort's reason */
@@ -65,7 +72,10 @@ export async function runTool(file: string, args: readonly string[], options: To
 
 export function startTool(file: string, args: readonly string[], options: ToolOptions = {}): RunningTool {
   options.signal?.throwIfAborted();
-  const child = spawn(file, args, {
+  const { maxMemoryBytes } = options;
+  const [program, ...all] =
+    maxMemoryBytes === undefined ? [file, ...args] : ['prlimit', `--as=${maxMemoryBytes}`, file, ...args];
+  const child = spawn(program, all, {
     env: { PATH: SYSTEM_PATH, LC_ALL: 'C', TZ: 'UTC' },
     stdio: [options.input ? 'pipe' : 'ignore', 'pipe', 'pipe', ...(options.inherit ?? [])],
   });
@@ -97,20 +107,26 @@ async function finish(child: ChildProcess, file: string, options: ToolOptions): 
     });
     options.signal?.throwIfAborted();
     if ((options.accept ?? [0]).includes(status)) return { status, stdout, stderr };
+    // prlimit's own way to say that there is no such program.
+    if (status === 127 && options.maxMemoryBytes !== undefined) throw notInstalled(file);
     throw new ShiftvolError(
       'SV_TOOL',
       `Cannot go on: ${file} ended with status ${status}: ${lastWords(stderr || stdout)}`,
     );
   } catch (error) {
     if (!isNodeErrno(error, 'ENOENT')) throw error;
-    const known = PACKAGES[file];
-    throw new ShiftvolError('SV_HOST', `Cannot run ${file}: it is not installed`, {
-      ...(known === undefined ? {} : { remedy: `apt-get install ${known}` }),
-      cause: error,
-    });
+    throw notInstalled(file, error);
   } finally {
     options.signal?.removeEventListener('abort', kill);
   }
+}
+
+function notInstalled(file: string, cause?: unknown): ShiftvolError {
+  const known = PACKAGES[file];
+  return new ShiftvolError('SV_HOST', `Cannot run ${file}: it is not installed`, {
+    ...(known === undefined ? {} : { remedy: `apt-get install ${known}` }),
+    ...(cause === undefined ? {} : { cause }),
+  });
 }
 
 /** Where a program says why: in its first line (before its usage) or in its last ones. On one line. */

@@ -1,8 +1,10 @@
 /** How tar is called, and how much there is in a directory or tar: what the size of a new file system is guessed from. */
 import { statSync } from 'node:fs';
-import { runTool } from '../tool.ts';
-import type { TreeSource } from './fill.ts';
-import type { Compression } from './request.ts';
+import { runTool, startTool } from '../tool.ts';
+import type { SourceKind } from './request.ts';
+import { MOST_MEMORY_BYTES, type TarSource, together, unpackInto } from './unpack.ts';
+
+export type TreeSource = TarSource | Extract<SourceKind, { kind: 'dir' }>;
 
 export type Contents = {
   readonly inodes: number;
@@ -33,27 +35,22 @@ export function createArguments(directory: string): readonly string[] {
 }
 
 /** Into descriptor 3. GNU tar itself refuses "..", strips a leading "/" and makes symlinks last, so that no member leads outside. */
-export function extractArguments(source: TreeSource): readonly string[] {
-  const compression: Record<Compression, readonly string[]> = {
-    none: [],
-    gzip: ['--gzip'],
-    xz: ['--xz'],
-    zstd: ['--zstd'],
-    bzip2: ['--bzip2'],
-  };
-  return [
-    '--extract',
-    '--file=-',
-    '--directory=/proc/self/fd/3',
-    '--same-owner',
-    '--preserve-permissions',
-    '--delay-directory-restore',
-    ...ATTRIBUTES,
-    ...(source.kind === 'tar' ? compression[source.compression] : []),
-  ];
-}
+export const EXTRACT_ARGUMENTS: readonly string[] = [
+  '--extract',
+  '--file=-',
+  '--directory=/proc/self/fd/3',
+  '--same-owner',
+  '--preserve-permissions',
+  '--delay-directory-restore',
+  ...ATTRIBUTES,
+];
 
-export async function measure(source: TreeSource, signal: AbortSignal | undefined): Promise<Contents> {
+/** `limitBytes`: of a tar, unpacked. @throws SV_NO_SPACE, SV_TOOL */
+export async function measure(
+  source: TreeSource,
+  limitBytes: number,
+  signal: AbortSignal | undefined,
+): Promise<Contents> {
   const tally = new Tally();
   if (source.kind === 'dir') {
     await runTool('find', [source.path, '-xdev', '-printf', '%y %s\n'], {
@@ -68,9 +65,10 @@ export async function measure(source: TreeSource, signal: AbortSignal | undefine
     const found = size.exec(line);
     return [(found?.[1] ?? '').replace('-', 'f'), Number(found?.[2] ?? 0)];
   });
-  await runTool('tar', ['--list', '--verbose', '--numeric-owner', `--file=${source.path}`, '--force-local'], {
-    signal,
-    onOutput: feed,
+  await together(signal, stop => {
+    const options = { signal: stop, input: true, onOutput: feed, maxMemoryBytes: MOST_MEMORY_BYTES };
+    const list = startTool('tar', ['--list', '--verbose', '--numeric-owner', '--file=-'], options);
+    return [list.done, ...(list.stdin ? unpackInto(list.stdin, source, { signal: stop, limitBytes }) : [])];
   });
   return { ...tally.contents(), streamBytes: statSync(source.path).size };
 }

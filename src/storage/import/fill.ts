@@ -6,21 +6,19 @@
  * capabilities, which the kernel shifts as well; nothing is chowned afterwards. This is the one place that maps ids to the host's low
  * ones, and it does not go through the guard of instances' mounts: such a mount is never placed.
  */
-import { chmodSync, chownSync, closeSync, createReadStream, existsSync, ftruncateSync, openSync } from 'node:fs';
+import { chmodSync, chownSync, closeSync, existsSync, ftruncateSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
-import type { Readable, Writable } from 'node:stream';
 import type { FsType } from '../../engine/model.ts';
-import { ShiftvolError } from '../../errors.ts';
+import { isError, ShiftvolError } from '../../errors.ts';
 import type { MountFd } from '../../kernel/fd.ts';
 import { mountSetIdmap } from '../../kernel/mount.ts';
 import { createUserNamespace } from '../../kernel/userns.ts';
 import { mountPrivately, waitUnused } from '../private-mount.ts';
 import { runTool, startTool } from '../tool.ts';
-import { type Contents, createArguments, extractArguments } from './contents.ts';
+import { type Contents, createArguments, EXTRACT_ARGUMENTS, type TreeSource } from './contents.ts';
 import type { CopyOptions } from './copy.ts';
-import { ID_COUNT, type SourceKind } from './request.ts';
-
-export type TreeSource = Extract<SourceKind, { kind: 'dir' | 'tar' }>;
+import { ID_COUNT } from './request.ts';
+import { feed, MOST_MEMORY_BYTES, together, unpackInto } from './unpack.ts';
 
 export type FillOptions = CopyOptions & {
   readonly fsType: FsType;
@@ -28,6 +26,8 @@ export type FillOptions = CopyOptions & {
   readonly sizeBytes: number;
   readonly idBase: number;
   readonly contents: Contents;
+  /** Of a tar, unpacked. */
+  readonly limitBytes: number;
   /** Gets what is read of a tar file, for its sha256. */
   readonly onChunk: (chunk: Buffer) => void;
 };
@@ -113,56 +113,32 @@ function showFromZero(mount: MountFd, idBase: number): void {
   mountSetIdmap(mount, userns.fd);
 }
 
-/** Two processes and a pipe through this one: when this one dies, both end. */
+/** Processes with pipes through this one: when this one dies, all end. */
 async function copyTree(source: TreeSource, mount: MountFd, options: FillOptions): Promise<void> {
-  const { signal } = options;
-  // One failing must end the other, or it waits for ever at its end of the pipe.
-  using stop = new Stopper(signal);
-  const extract = startTool('tar', extractArguments(source), { signal: stop.signal, input: true, inherit: [mount] });
-  const create =
-    source.kind === 'dir'
-      ? startTool('tar', createArguments(source.path), { signal: stop.signal, output: true })
-      : undefined;
-  const input: Readable =
-    create?.stdout ?? createReadStream(source.kind === 'tar' ? source.path : '', { highWaterMark: 2 ** 18 });
-  const failures: unknown[] = [];
-  const noteFailure = (error: unknown): void => {
-    failures.push(error);
-    stop.abort();
-  };
-  const fed = extract.stdin && feed(input, extract.stdin, options, stop.signal);
-  await Promise.all([create?.done, extract.done, fed].map(part => part?.catch(noteFailure)));
-  signal?.throwIfAborted();
-  const told = failures.find(e => e instanceof ShiftvolError) ?? failures[0];
-  if (told === undefined) return;
-  throw new ShiftvolError('SV_TOOL', `Cannot copy ${basename(source.path)} into the new file system`, {
-    remedy: `if it is full give a larger --size; ids must be below ${ID_COUNT} with an id base`,
-    cause: told,
-  });
-}
-
-/**
- * Reads all of the input, also what comes after the archive's end, when tar may have gone already: the sha256 is that of the whole file,
- * and a program that writes the input must not find its pipe broken. How tar ended is told by tar.
- */
-async function feed(
-  input: Readable,
-  sink: Writable,
-  { contents, onProgress, onChunk }: FillOptions,
-  signal: AbortSignal,
-): Promise<void> {
-  const { promise: gone, resolve } = Promise.withResolvers<void>();
-  sink.once('close', resolve).once('error', resolve);
+  const { contents, limitBytes, onProgress, onChunk, signal } = options;
   let done = 0;
-  for await (const chunk of input as AsyncIterable<Buffer>) {
-    signal.throwIfAborted();
+  const onRead = (chunk: Buffer): void => {
     onChunk(chunk);
     done += chunk.length;
     onProgress(Math.min(done, contents.streamBytes), contents.streamBytes);
-    if (sink.writable && !sink.write(chunk))
-      await Promise.race([new Promise(drained => sink.once('drain', drained)), gone]);
+  };
+  try {
+    await together(signal, stop => {
+      const within = { signal: stop, maxMemoryBytes: MOST_MEMORY_BYTES };
+      const extract = startTool('tar', EXTRACT_ARGUMENTS, { ...within, input: true, inherit: [mount] });
+      if (extract.stdin === null) return [extract.done];
+      if (source.kind === 'tar')
+        return [extract.done, ...unpackInto(extract.stdin, source, { signal: stop, limitBytes, onRead })];
+      const create = startTool('tar', createArguments(source.path), { signal: stop, output: true });
+      return [create.done, extract.done, create.stdout ? feed(create.stdout, extract.stdin, onRead, stop) : undefined];
+    });
+  } catch (cause) {
+    if (signal?.aborted || isError(cause, 'SV_NO_SPACE')) throw cause;
+    throw new ShiftvolError('SV_TOOL', `Cannot copy ${basename(source.path)} into the new file system`, {
+      remedy: `if it is full give a larger --size; ids must be below ${ID_COUNT} with an id base`,
+      cause,
+    });
   }
-  sink.end();
 }
 
 async function dropDevices(mount: MountFd, signal: AbortSignal | undefined): Promise<number> {
@@ -188,20 +164,3 @@ async function dropDevices(mount: MountFd, signal: AbortSignal | undefined): Pro
 }
 
 const rootOf = (mount: MountFd): string => `/proc/self/fd/${mount}/.`;
-
-class Stopper implements Disposable {
-  readonly #controller = new AbortController();
-  readonly #outer: AbortSignal | undefined;
-
-  constructor(outer: AbortSignal | undefined) {
-    this.#outer = outer;
-    outer?.addEventListener('abort', this.abort, { once: true });
-  }
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-  readonly abort = (): void => this.#controller.abort();
-  [Symbol.dispose](): void {
-    this.#outer?.removeEventListener('abort', this.abort);
-  }
-}

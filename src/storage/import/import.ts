@@ -13,10 +13,10 @@ import { checkPool } from '../pool-status.ts';
 import { templateText } from '../template-file.ts';
 import { runTool } from '../tool.ts';
 import { type CleanImage, cleanImage } from './clean.ts';
-import { measure, sizeFor } from './contents.ts';
+import { measure, sizeFor, type TreeSource } from './contents.ts';
 import { copyInto, createImage, noSpace, type OnProgress, releaseUnwritten, sha256Of } from './copy.ts';
 import { download, isUrl, parseUrl } from './download.ts';
-import { fillFileSystem, type TreeSource } from './fill.ts';
+import { fillFileSystem } from './fill.ts';
 import { checkQcow2 } from './qcow2.ts';
 import {
   checkChoice,
@@ -31,6 +31,7 @@ import {
 } from './request.ts';
 import { roomFor, save, tooLarge } from './save.ts';
 import { openStaging, type Staging, setImmutable } from './staging.ts';
+import { unpackedLimit } from './unpack.ts';
 
 export const STAGES = ['download', 'copy', 'convert', 'fill', 'lay out', 'hash'] as const;
 export type Stage = (typeof STAGES)[number];
@@ -189,9 +190,14 @@ async function makeImage(job: Job, source: SourceKind): Promise<{ devices: numbe
 }
 
 async function makeFromTree({ request, staging, signal, progress }: Job, source: TreeSource) {
-  const contents = await measure(source, signal);
   const work = staging.path('work');
+  const room = roomFor(work);
+  const limitBytes = unpackedLimit(request.sizeBytes ?? room);
+  const contents = await measure(source, limitBytes, signal);
   const sizeBytes = request.sizeBytes ?? sizeFor(contents);
+  // A file without any blocks may say that it has terabytes, and the tables for those are written.
+  if (source.kind === 'tar' && request.sizeBytes === undefined && contents.dataBytes > room)
+    throw tooLarge(request.from, contents.dataBytes, room);
   const hash = createHash('sha256');
   const { devices } = await fillFileSystem(source, work, {
     signal,
@@ -202,6 +208,7 @@ async function makeFromTree({ request, staging, signal, progress }: Job, source:
     idBase: request.idBase ?? 0,
     sizeBytes,
     contents,
+    limitBytes,
   });
   if (source.kind === 'tar' && source.path !== staging.path('source')) mustMatch(request, hash.digest('hex'));
   // Written by a file system the blocks lie as they came; copied they lie in one piece.

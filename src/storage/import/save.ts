@@ -52,7 +52,7 @@ export function roomFor(path: string): number {
 export function tooLarge(from: string, bytes: number, limit: number): ShiftvolError {
   return new ShiftvolError(
     'SV_NO_SPACE',
-    `Cannot download ${from}: it has ${bytes} bytes or more, the pool has room for ${limit}`,
+    `Cannot import ${from}: it has ${bytes} bytes or more, the pool has room for ${limit}`,
     { remedy: '"shiftvol pool grow --size SIZE", or remove templates' },
   );
 }
