@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
+import { after, before, beforeEach, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BusChannel } from '../../../src/bus/channel.ts';
 import { open } from '../../../src/bus/connection.ts';
@@ -8,14 +8,26 @@ import type { AttachmentEvent } from '../../../src/engine/model.ts';
 import { emit, listen } from '../../rig/oslo/peers.ts';
 import { startProxy } from '../../rig/proxy.ts';
 import { type Rabbit, startRabbit } from '../../rig/rabbit.ts';
-import { attachNote, configFor, MemoryOutbox, rawChannel, startBus, until, uuid } from './helpers.ts';
+import { attachNote, configFor, HOST, MemoryOutbox, rawChannel, startBus, until, uuid } from './helpers.ts';
+
+let rabbit: Rabbit;
+before(async () => {
+  rabbit = await startRabbit();
+});
+after(() => rabbit?.[Symbol.asyncDispose]());
+/** As on a broker that nobody has used yet. */
+beforeEach(async () => {
+  await using raw = await rawChannel(rabbit.url);
+  for (const exchange of ['nova', 'shiftvol']) await raw.channel.deleteExchange(exchange);
+  for (const queue of [`shiftvol.${HOST}`, `shiftvol.${HOST}.retry`, 'versioned_notifications.info'])
+    await raw.channel.deleteQueue(queue);
+});
 
 const EVENTS = 200;
 const all = Array.from({ length: EVENTS }, (_, n) => attachNote(n));
 
 /** 200 notifications of Python's Notifier at 50/s, with an outage after a quarter of them. The exchange is durable. */
 async function outage(t: TestContext, end: 'stop' | 'kill') {
-  await using rabbit: Rabbit = await startRabbit();
   {
     await using raw = await rawChannel(rabbit.url);
     await raw.channel.assertExchange('nova', 'topic', { durable: true });
@@ -63,7 +75,6 @@ test('the same with a broker that dies', async t => {
 });
 
 test('a transient exchange, which the restart forgets, is made again as it was before Nova is back', async () => {
-  await using rabbit = await startRabbit();
   {
     await using raw = await rawChannel(rabbit.url);
     await raw.channel.assertExchange('nova', 'topic', { durable: false });
@@ -86,7 +97,6 @@ test('a transient exchange, which the restart forgets, is made again as it was b
 });
 
 test('a connection that is lost while a channel is being closed does not leave the close waiting for ever', async () => {
-  await using rabbit = await startRabbit();
   const proxy = await startProxy(rabbit.port);
   const { bus } = configFor(`rabbit://guest:guest@127.0.0.1:${proxy.port}/`);
   const target = parseTransportUrl(bus.listen[0] ?? '');
@@ -104,7 +114,6 @@ test('a connection that is lost while a channel is being closed does not leave t
 });
 
 test('results wait for the broker and are told in order, under one message id each', async () => {
-  await using rabbit = await startRabbit();
   const outbox = new MemoryOutbox();
   await using service = startBus(
     configFor(rabbit.url, { events: { exchange: 'shiftvol', durable: true } }),
@@ -142,7 +151,6 @@ test('results wait for the broker and are told in order, under one message id ea
 });
 
 test('a host that is down is passed over, and the password is not told', async () => {
-  await using rabbit = await startRabbit();
   const url = `rabbit://guest:guest@127.0.0.1:1,guest:guest@127.0.0.1:${rabbit.port}/`;
 
   await using service = startBus(configFor(url), async () => {});
@@ -152,7 +160,6 @@ test('a host that is down is passed over, and the password is not told', async (
 });
 
 test('a wrong password or vhost is tried again, said plainly, and ends at once when asked to', async () => {
-  await using rabbit = await startRabbit();
   for (const url of [
     `rabbit://guest:wrong@127.0.0.1:${rabbit.port}/`,
     `rabbit://guest:guest@127.0.0.1:${rabbit.port}/none`,
