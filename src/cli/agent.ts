@@ -84,9 +84,14 @@ async function monitor(
 ): Promise<AsyncDisposable | undefined> {
   if (config.http.listen === null) return undefined;
   const { monitorAgent } = await import('./monitor-agent.ts');
+  await using parts = new AsyncDisposableStack();
   // What else is shown there stands here.
-  const routes: readonly Route[] = [];
-  return await monitorAgent({ config, host, health, bus, routes, log });
+  const page = config.http.page
+    ? parts.use((await import('./page.ts')).agentPage(config, host.engine, log))
+    : undefined;
+  const routes: readonly Route[] = page?.routes ?? [];
+  parts.use(await monitorAgent({ config, host, health, bus, routes, log }));
+  return parts.move();
 }
 
 /** Nothing of it is loaded where it is not asked for. */

@@ -5,6 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { parseArgs, styleText } from 'node:util';
+import { browserThere } from './browser.ts';
 
 export const PURPOSES = ['demo', 'test', 'bench', 'openstack', 'vm', 'deploy'] as const;
 export type Purpose = (typeof PURPOSES)[number];
@@ -29,8 +30,11 @@ const PACKAGES: readonly Wanted[] = [
   { package: 'attr', why: 'extended attributes, looked at from outside', for: BEYOND_DEMO },
   { package: 'libcap2-bin', why: 'file capabilities, looked at from outside', for: [...BEYOND_DEMO, 'deploy'] },
   { package: 'openssl', why: 'certificates for the tests of TLS', for: BEYOND_DEMO },
+  { package: 'prometheus', why: 'reads the metrics, checks the alerts and the dashboard', for: ['test'] },
   { package: 'gcc', why: 'the bare system calls in C, to compare with', for: BEYOND_DEMO },
   { package: 'libc6-dev', why: 'the same', for: BEYOND_DEMO },
+  { package: 'chromium', why: 'a browser, for the tests of the page', for: ['test', 'bench'] },
+  { package: 'fonts-dejavu-core', why: 'what it writes with', for: ['test', 'bench'] },
   { package: 'lxd-tools', why: 'fuidshift, to compare with', for: ['bench'] },
   { package: 'qemu-system-x86', why: 'the test machine', for: ['vm'] },
   { package: 'mmdebstrap', why: 'the test machine’s image, and the base of ours', for: ['vm', 'deploy'] },
@@ -66,6 +70,7 @@ export type Distribution = { readonly name: string; readonly runtime: keyof type
 /** Units that come with a package and are not needed: ours are private. */
 const SERVICES: Readonly<Record<string, readonly string[]>> = {
   'rabbitmq-server': ['rabbitmq-server.service'],
+  prometheus: ['prometheus.service'],
   lxd: ['lxd.service', 'lxd.socket'],
   'incus-base': ['incus.service', 'incus.socket'],
   incus: ['incus.service', 'incus.socket'],
@@ -105,7 +110,12 @@ export function ensurePackages(purpose: Purpose, options: { check?: boolean; qui
 }
 
 export function wantedPackages(distribution: Distribution, purpose: Purpose): readonly Wanted[] {
-  return [...PACKAGES, RUNTIMES[distribution.runtime]].filter(p => p.for.includes(purpose));
+  return (
+    [...PACKAGES, RUNTIMES[distribution.runtime]]
+      .filter(p => p.for.includes(purpose))
+      // Ubuntu's is a snap by another name, and the machines that build there have Google's.
+      .filter(p => p.package !== 'chromium' || browserThere() === undefined)
+  );
 }
 
 /** By /etc/os-release. @throws SetupError: not one that has what we need */
