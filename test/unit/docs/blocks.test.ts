@@ -42,6 +42,15 @@ test('documents name only scripts that package.json has, and commands that there
       assert.ok(commands.has(name), `${path}: ${name}`);
 });
 
+test('README.md and deploy/COMMANDS.md tell of every command', async () => {
+  const commands = (await programFor([])).commands.map(command => command.name()).filter(name => name !== 'help');
+  for (const path of ['README.md', 'deploy/COMMANDS.md']) {
+    const text = readDocument(path);
+    const untold = commands.filter(name => !new RegExp(`[\`*| ]${name}[\`* ,|]`).test(text));
+    assert.deepEqual(untold, [], path);
+  }
+});
+
 test('what a forge runs for a change is .ci/run, and .ci/run ends with the tests', () => {
   assert.match(readDocument('.github/workflows/ci.yml'), /^ +- run: sudo .*\.ci\/run$/m);
   assert.match(readDocument('.ci/run'), /^npm ci .*\nnpm run lint\nnpm run types\nnpm run build\nnpm test\n$/m);
