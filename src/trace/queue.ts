@@ -26,7 +26,10 @@ export class SpanQueue implements SpanProcessor {
   /** Dropped, and told so. */
   #told = 0;
   #tellAt = 0;
+  #underWay = 0;
+  /** Takes no more; and has told what was lost. */
   #over = false;
+  #closed = false;
 
   constructor(exporter: SpanExporter, url: string, log: Log) {
     this.#exporter = exporter;
@@ -52,20 +55,19 @@ export class SpanQueue implements SpanProcessor {
   }
 
   async forceFlush(): Promise<void> {
-    await (this.#sending ?? this.#send());
+    this.#sending ??= this.#send();
+    await this.#sending;
   }
 
   /** Resolves when all was sent, or the time is over: what is left then is lost. */
   async end(withinMs: number): Promise<void> {
     this.#over = true;
-    const over = new AbortController();
-    const rest = async () => {
-      await this.#sending;
-      await this.#send();
-    };
-    await Promise.race([rest(), sleep(withinMs, undefined, { signal: over.signal }).catch(() => undefined)]);
-    over.abort();
-    this.#drop(this.#waiting.splice(0).length, 'the agent ended');
+    const waited = new AbortController();
+    const late = sleep(withinMs, undefined, { signal: waited.signal }).catch(() => undefined); // sent in time
+    await Promise.race([this.forceFlush(), late]);
+    waited.abort();
+    this.#closed = true;
+    this.#drop(this.#waiting.splice(0).length + this.#underWay, 'the agent ended');
     this.#tell(true);
   }
 
@@ -78,7 +80,10 @@ export class SpanQueue implements SpanProcessor {
     clearTimeout(this.#timer);
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0, BATCH);
+      this.#underWay = batch.length;
       const failure = await exported(this.#exporter, batch);
+      if (this.#closed) return;
+      this.#underWay = 0;
       if (failure === undefined) this.counters.sent += batch.length;
       else this.#drop(batch.length, failure);
     }
