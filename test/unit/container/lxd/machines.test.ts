@@ -88,6 +88,37 @@ test('a pool that somebody made in the same moment is used', async () => {
   });
   assert.deepEqual(readdirSync(`${dir}/78/root${dir}/pool/containers/c1`), ['rootfs'], 'seen as LXD sees it');
 });
+
+/** LXD's words to the slower of two, from its index of the database to its own check; the last is of an operation that has begun. */
+const REFUSALS = [
+  error(409, 'Instance "c1" already exists'),
+  error(500, 'Failed creating instance record: UNIQUE constraint failed: instances.project_id, instances.name'),
+  error(400, 'Add instance info to the database: This "instances" entry already exists'),
+];
+for (const refusal of REFUSALS)
+  for (const whose of ['ours', 'another’s'] as const)
+    test(`"${refusal['error']}" at the moment of making: ${whose === 'ours' ? 'the instance that is there is it' : 'another’s of this name stays, and is told'}`, async () => {
+      let posted = false;
+      mkdirSync(`${dir}/79/root${dir}/pool/containers/c1`, { recursive: true });
+      const config = { 'volatile.idmap.next': IDMAP, ...(whose === 'ours' ? ours.config : {}) };
+      const answers: Answers = ({ url, method }) => {
+        if (url === '/1.0') return serverAnswer({ server_pid: 79 });
+        if (url.startsWith('/1.0/storage-pools/shiftvol')) return POOL;
+        if (url.startsWith('/1.0/instances?') && method === 'POST') {
+          posted = true;
+          return refusal;
+        }
+        if (url.startsWith('/1.0/instances?')) return { metadata: [] };
+        return url.startsWith('/1.0/instances/c1?') && posted ? instanceAnswer({ ...ours, config }) : undefined;
+      };
+      await withMachines(answers, async (machines, asked) => {
+        const made = machines.create(SPEC, never);
+        if (whose === 'ours') assert.equal((await made).key, UUID);
+        else await assert.rejects(made, throws('SV_INSTANCE_EXISTS', /there is "c1"/));
+        assert.equal(asked.filter(a => a.method === 'POST').length, 1);
+        assert.ok(!asked.some(a => a.method === 'DELETE'));
+      });
+    });
 const IDMAP = '[{"Isuid":true,"Isgid":true,"Hostid":1048576,"Nsid":0,"Maprange":65536}]';
 
 test('a stop that takes longer than one answer is waited for, and its end is believed', async () => {
