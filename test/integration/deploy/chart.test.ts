@@ -96,7 +96,7 @@ test('every object that is rendered is one of Kubernetes’ own types, field by 
 
   assert.equal(errors, '');
   assert.ok(checked > 40, `${checked} were checked`);
-  assert.deepEqual(foreign, ['PrometheusRule', 'ServiceMonitor']);
+  assert.deepEqual(foreign, ['PodMonitor', 'PrometheusRule', 'ServiceMonitor']);
 });
 
 test('a field that Kubernetes does not have is found', () => {

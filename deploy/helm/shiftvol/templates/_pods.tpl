@@ -6,22 +6,56 @@
     fieldRef: {fieldPath: spec.nodeName}
 {{- end }}
 {{ include "shiftvol.transportEnv" . | trim }}
+{{- with include "shiftvol.monitoringEnv" . | trim }}
+{{ . }}
+{{- end }}
 {{- with .Values.agent.extraEnv }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
-{{/* The agent's own socket is asked; a broker that is away makes an agent unready, and is no reason to restart it. */}}
+{{/*
+The agent's own socket is asked, or its port for monitors: either says the same. A broker that is away makes an agent unready, and is no
+reason to restart it.
+*/}}
 {{- define "shiftvol.probes" -}}
 {{- $probes := .Values.pod.probes.agent.default -}}
-{{- range $kind, $words := dict "startup" (list "health") "liveness" (list "health") "readiness" (list "health" "--bus") }}
+{{- $paths := dict "startup" "/healthz" "liveness" "/healthz" "readiness" "/readyz" -}}
+{{- $http := .Values.monitoring.enabled -}}
+{{- range $kind, $words := dict "startup" (list "health") "liveness" (list "health") "readiness" (list "health" "--ready") }}
 {{- $probe := get $probes $kind }}
 {{- if $probe.enabled }}
 {{ $kind }}Probe:
+  {{- if $http }}
+  httpGet: {path: {{ get $paths $kind }}, port: metrics}
+  {{- else }}
   exec:
     command: {{ concat (list "/usr/bin/shiftvol") $words (list "--timeout" (printf "%d" (max 500 (sub (mul (int ($probe.params.timeoutSeconds | default 10)) 1000) 1000)))) | toJson }}
+  {{- end }}
   {{- toYaml $probe.params | nindent 2 }}
 {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "shiftvol.routerProbes" -}}
+{{- $probes := .Values.pod.probes.router.default -}}
+{{- range $kind, $path := dict "liveness" "/healthz" "readiness" "/readyz" }}
+{{- $probe := get $probes $kind }}
+{{- if $probe.enabled }}
+{{ $kind }}Probe:
+  httpGet: {path: {{ $path }}, port: metrics}
+  {{- toYaml $probe.params | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Where monitors ask. */}}
+{{- define "shiftvol.monitoringEnv" -}}
+{{- if .Values.monitoring.enabled }}
+- name: POD_IP
+  valueFrom:
+    fieldRef: {fieldPath: status.podIP}
+- {name: SHIFTVOL_HTTP_LISTEN, value: {{ printf "%s:%d" .Values.monitoring.address (int .Values.monitoring.port) | quote }}}
 {{- end }}
 {{- end -}}
 
