@@ -41,6 +41,8 @@ const FILES = [
   ['build/deb/plugin.yaml', 'etc/shiftvol/plugin.yaml'],
   ['build/deb/lintian-overrides', 'usr/share/lintian/overrides/shiftvol'],
   ['dist/plugin.schema.json', 'usr/share/shiftvol/plugin.schema.json'],
+  ['deploy/monitoring/alerts.yaml', 'usr/share/shiftvol/monitoring/alerts.yaml'],
+  ['deploy/monitoring/dashboard.json', 'usr/share/shiftvol/monitoring/dashboard.json'],
   ['plugin.yaml', 'usr/share/doc/shiftvol/examples/plugin.yaml'],
   ['README.md', 'usr/share/doc/shiftvol/README.md'],
   ...['COMMANDS.md', 'OPENSTACK.md', 'BENCH.md', 'pictures/way.svg', 'pictures/cost.svg', 'pictures/ids.svg'].map(
