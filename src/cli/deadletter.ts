@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import type { DeadLetter } from '../bus/dead-letters.ts';
+import type { DeadLetter } from '../bus/dead-letter.ts';
 import { ShiftvolError } from '../errors.ts';
 import type { DefineCommand, GlobalOptions } from './command.ts';
 import { print, table } from './output.ts';

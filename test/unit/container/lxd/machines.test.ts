@@ -89,15 +89,17 @@ test('a pool that somebody made in the same moment is used', async () => {
   assert.deepEqual(readdirSync(`${dir}/78/root${dir}/pool/containers/c1`), ['rootfs'], 'seen as LXD sees it');
 });
 
-/** LXD's words to the slower of two, from its index of the database to its own check; the last is of an operation that has begun. */
+/** LXD's words to the slower of two: of the request, and of an operation that has begun. */
 const REFUSALS = [
-  error(409, 'Instance "c1" already exists'),
-  error(500, 'Failed creating instance record: UNIQUE constraint failed: instances.project_id, instances.name'),
-  error(400, 'Add instance info to the database: This "instances" entry already exists'),
+  error(409, 'This "instances" entry already exists'),
+  error(
+    500,
+    'Failed creating instance record: Add instance info to the database: This "instances" entry already exists',
+  ),
 ];
 for (const refusal of REFUSALS)
   for (const whose of ['ours', 'another’s'] as const)
-    test(`"${refusal['error']}" at the moment of making: ${whose === 'ours' ? 'the instance that is there is it' : 'another’s of this name stays, and is told'}`, async () => {
+    test(`refused with ${refusal.status} at the moment of making: ${whose === 'ours' ? 'the instance that is there is it' : 'another’s of this name stays, and is told'}`, async () => {
       let posted = false;
       mkdirSync(`${dir}/79/root${dir}/pool/containers/c1`, { recursive: true });
       const config = { 'volatile.idmap.next': IDMAP, ...(whose === 'ours' ? ours.config : {}) };
