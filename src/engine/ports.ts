@@ -64,6 +64,8 @@ export interface Backend {
 export interface SpareImages {
   /** Returns the path of a new one. @throws as `Backend.snapshot` */
   make(template: Template): Promise<string>;
+  /** Whether one can become this large, mounted as it is. */
+  canBe(template: Template, sizeBytes: number | undefined): boolean;
   /** Makes it the snapshot of this name, while it may be in use. False: there is one of this name, or the spare is gone. */
   give(path: string, snapshot: string): boolean;
   /** "Not there" is success. */
@@ -132,8 +134,11 @@ export interface Mounter {
    * success. @throws SV_GROW with the kernel's reason: by its format it cannot become so large
    */
   grow(path: string, fsType: FsType): Promise<Grown>;
-  /** Makes an image, and the loop device of it, larger while it is in use; never smaller. A block device is as large as it is. Returns bytes. */
-  enlarge(image: ImageRef, sizeBytes: number): Promise<number>;
+  /**
+   * Makes an image, and the loop device of it, larger while it is in use; never smaller. A block device is as large as it is. Returns bytes.
+   * `device`: the loop device, where it is known; else all are looked through.
+   */
+  enlarge(image: ImageRef, sizeBytes: number, device?: BlockDevice): Promise<number>;
   /** Bytes of an image or device. @throws SV_VOLUME_NOT_FOUND */
   sizeOf(image: ImageRef): Promise<number>;
   /** What is mounted at exactly this path, if anything. One statx, nothing that grows with the number of mounts. */

@@ -2,7 +2,7 @@
 import { constants, fstatSync, ftruncateSync, readFileSync, readSync, statfsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { FsType } from '../engine/model.ts';
-import type { Grown, ImageRef } from '../engine/ports.ts';
+import type { BlockDevice, Grown, ImageRef } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
 import { hasCapability } from '../kernel/capability.ts';
 import { isErrno, isNodeErrno, type KernelError } from '../kernel/errno.ts';
@@ -117,12 +117,17 @@ const REMEDIES: Readonly<Partial<Record<FsType, string>>> = {
  * @returns bytes of the image now
  * @throws SV_VOLUME_NOT_FOUND; SV_NO_SPACE: its file system does not take so large a file
  */
-export function enlarge({ sysRoot }: Pick<Deps, 'sysRoot'>, image: ImageRef, sizeBytes: number): number {
+export function enlarge(
+  { sysRoot }: Pick<Deps, 'sysRoot'>,
+  image: ImageRef,
+  sizeBytes: number,
+  device?: Pick<BlockDevice, 'path'>,
+): number {
   if (image.kind === 'device') return sizeOf({ sysRoot }, image);
   using file = openImage(image.path, constants.O_RDWR | O_SUSPICIOUS);
   const before = fstatSync(file.fd, { bigint: true });
   if (before.size < BigInt(sizeBytes)) lengthen(file.fd, image.path, sizeBytes);
-  for (const { path } of loopsOf(sysRoot, image.path)) {
+  for (const { path } of device ? [device] : loopsOf(sysRoot, image.path)) {
     using loop = open(path, constants.O_RDONLY);
     // By the kernel's word, not by a name that was read a moment ago.
     const status = loopStatus(loop.fd);

@@ -84,8 +84,8 @@ export class KernelMounter implements Mounter, AsyncDisposable {
     return await grow(this.#deps, path, fsType);
   }
 
-  async enlarge(image: ImageRef, sizeBytes: number): Promise<number> {
-    return enlarge(this.#deps, image, sizeBytes);
+  async enlarge(image: ImageRef, sizeBytes: number, device?: BlockDevice): Promise<number> {
+    return enlarge(this.#deps, image, sizeBytes, device);
   }
 
   async sizeOf(image: ImageRef): Promise<number> {

@@ -5,7 +5,7 @@ import type { SpareImages } from '../engine/ports.ts';
 import { isNodeErrno } from '../kernel/errno.ts';
 import { open } from '../kernel/fd.ts';
 import { O_SUSPICIOUS, tryLock } from '../kernel/file-lock.ts';
-import { clone, entries, told, unlinkIfThere } from './clone.ts';
+import { canGrowMounted, clone, entries, told, unlinkIfThere } from './clone.ts';
 import type { Layout } from './layout.ts';
 
 /**
@@ -24,6 +24,10 @@ export function spareImages(at: Layout): SpareImages {
         throw told(error, `${template.name}/spare`);
       }
       return path;
+    },
+
+    canBe({ fsType, sizeBytes: least }, sizeBytes = least) {
+      return sizeBytes === least || (sizeBytes > least && canGrowMounted(fsType));
     },
 
     give(path, snapshot) {

@@ -115,6 +115,7 @@ export class FakeHost {
           this.spares.add(path);
           return path;
         },
+        canBe: () => true,
         give: (path, snapshot) => {
           if (!this.spares.delete(path) || this.snapshots.has(snapshot)) return false;
           this.snapshots.add(snapshot);
