@@ -17,16 +17,16 @@ export async function stream(feed: Feed, request: IncomingMessage, response: Ser
 
   const pump = (): void => {
     if (response.destroyed || sent === undefined) return;
-    if (response.writableNeedDrain) {
-      blockedAt ??= performance.now();
-      return;
-    }
-    blockedAt = undefined;
     const frames = feed.after(sent);
     if (!frames) {
       response.destroy();
       return;
     }
+    if (response.writableNeedDrain) {
+      blockedAt ??= performance.now();
+      return;
+    }
+    blockedAt = undefined;
     for (const frame of frames) {
       sent = frame.sequence;
       if (!response.write(frame.bytes)) return;

@@ -71,6 +71,7 @@ export class Feed implements Disposable {
   #linger: NodeJS.Timeout | undefined;
   #work = new AbortController();
   #first: Promise<void> | undefined;
+  #isOpen = false;
   /** How long the last look at each section took, in milliseconds. */
   readonly ticks = new Map<string, number>();
 
@@ -152,7 +153,9 @@ export class Feed implements Disposable {
     this.#watching = this.#options.watch(group => this.#mark(group));
     const all = Promise.all(this.#states.map(state => this.#read(state)));
     // What takes longer is told when it is there.
-    this.#first = Promise.race([all, sleep(FIRST_MS, undefined, { ref: false })]).then(() => undefined);
+    this.#first = Promise.race([all, sleep(FIRST_MS, undefined, { ref: false })]).then(() => {
+      this.#isOpen = true;
+    });
   }
 
   #stop(): void {
@@ -161,6 +164,7 @@ export class Feed implements Disposable {
     this.#work.abort();
     this.#watching?.[Symbol.dispose]();
     this.#watching = undefined;
+    this.#isOpen = false;
     this.#states = [];
     this.#frames = [];
     this.#frameBytes = 0;
@@ -223,8 +227,10 @@ export class Feed implements Disposable {
   }
 
   #tell(changes: object): void {
-    this.#sequence++;
     this.#snapshot = undefined;
+    // Nobody has been shown anything yet.
+    if (!this.#isOpen) return;
+    this.#sequence++;
     const frame = this.#frame('change', changes);
     this.#frames.push(frame);
     this.#frameBytes += frame.bytes.length;

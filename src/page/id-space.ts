@@ -24,31 +24,47 @@ export function laneOf(owner: string): Lane {
   return owner.startsWith('user:[') || owner.startsWith('user namespace ') ? 'live' : 'runtime';
 }
 
+type Entry = { readonly claim: Claim; readonly clashes: Clash[] };
+
 /** Every claim, in order of its first id, with what clashes with it. */
 export function idRows(claims: readonly Claim[]): readonly IdRow[] {
-  const sorted = claims.toSorted((a, b) => a.start - b.start || b.count - a.count);
-  const clashes = new Map<Claim, Clash[]>();
-  for (const kind of ['uid', 'gid'] as const) {
-    let active: Claim[] = [];
-    for (const claim of sorted) {
-      if (claim.kind !== kind) continue;
-      active = active.filter(before => endOf(before) > claim.start);
-      for (const other of active) {
-        // Each has its own bound: a hundred that share one range are a hundred short lists.
-        const [mine, theirs] = [listOf(clashes, claim), listOf(clashes, other)];
-        if (mine.length >= MOST_CLASHES && theirs.length >= MOST_CLASHES) continue;
-        if (!isClash(claim, other)) continue;
-        const shared = common(claim, other);
-        if (mine.length < MOST_CLASHES) mine.push({ ...shared, owner: other.owner });
-        if (theirs.length < MOST_CLASHES) theirs.push({ ...shared, owner: claim.owner });
-      }
-      active.push(claim);
+  const entries: readonly Entry[] = claims
+    .toSorted((a, b) => a.start - b.start || b.count - a.count)
+    .map(claim => ({ claim, clashes: [] }));
+  for (const kind of ['uid', 'gid'] as const) findClashes(entries.filter(({ claim }) => claim.kind === kind));
+  return entries.map(({ claim, clashes }) => (clashes.length === 0 ? claim : { ...claim, clashes }));
+}
+
+/** In order of their first ids. Thousands may share one range: what has its list full is looked at by those alone that have not. */
+function findClashes(entries: readonly Entry[]): void {
+  let open: Entry[] = [];
+  let full: Entry[] = [];
+  for (const entry of entries) {
+    const reaches = (other: Entry) => endOf(other.claim) > entry.claim.start;
+    open = open.filter(reaches);
+    full = full.filter(reaches);
+    for (const other of open) note(entry, other);
+    for (const other of full) {
+      if (isFull(entry)) break;
+      note(entry, other);
     }
+    full.push(...open.filter(isFull));
+    open = open.filter(other => !isFull(other));
+    (isFull(entry) ? full : open).push(entry);
+    // They are looked at only until a list is full; those that reach farthest meet whatever the others would.
+    if (full.length > 2 * MOST_FULL)
+      full = full.toSorted((a, b) => endOf(b.claim) - endOf(a.claim)).slice(0, MOST_FULL);
   }
-  return sorted.map(claim => {
-    const found = clashes.get(claim) ?? [];
-    return found.length === 0 ? claim : { ...claim, clashes: found };
-  });
+}
+
+const MOST_FULL = 4 * MOST_CLASHES;
+const isFull = ({ clashes }: Entry): boolean => clashes.length >= MOST_CLASHES;
+
+function note(a: Entry, b: Entry): void {
+  if (!isClash(a.claim, b.claim)) return;
+  const shared = common(a.claim, b.claim);
+  if (!isFull(a)) a.clashes.push({ ...shared, owner: b.claim.owner });
+  if (!isFull(b)) b.clashes.push({ ...shared, owner: a.claim.owner });
 }
 
 /**
@@ -72,12 +88,4 @@ const contains = (a: Claim, b: Claim): boolean => a.start <= b.start && endOf(a)
 function common(a: Claim, b: Claim): { readonly start: number; readonly count: number } {
   const start = Math.max(a.start, b.start);
   return { start, count: Math.min(endOf(a), endOf(b)) - start };
-}
-
-function listOf(clashes: Map<Claim, Clash[]>, claim: Claim): Clash[] {
-  const there = clashes.get(claim);
-  if (there) return there;
-  const fresh: Clash[] = [];
-  clashes.set(claim, fresh);
-  return fresh;
 }
