@@ -1,6 +1,10 @@
 /** A compute host: an LXD, a pool and ids of its own, the agent, and nova-compute beside it. */
 import { chmodSync } from 'node:fs';
+import type { Recovered } from '../../src/engine/recover.ts';
+import type { AttachmentView } from '../../src/http/view.ts';
+import { umount2 } from '../../src/kernel/mount.ts';
 import { readMountinfo } from '../../src/mount/mountinfo.ts';
+import { list } from '../e2e/ask.ts';
 import { type Agent, makeWorld, type World } from '../e2e/world.ts';
 import type { Cloud } from '../rig/cloud/cloud.ts';
 import type { Lxd } from '../rig/lxd.ts';
@@ -20,6 +24,7 @@ export class ComputeHost implements AsyncDisposable {
   readonly world: World;
   readonly ids: { readonly owner: string; readonly start: number; readonly count: number };
   readonly #config: object;
+  #change: object = {};
   readonly #logs: string[] = [];
   #agent: Agent | undefined;
   #kept: AsyncDisposable | undefined;
@@ -61,7 +66,7 @@ export class ComputeHost implements AsyncDisposable {
   }
 
   async startAgent(): Promise<void> {
-    this.#agent = await this.world.agent(JSON.stringify(this.#config));
+    this.#agent = await this.world.agent(JSON.stringify({ ...this.#config, ...this.#change }));
   }
 
   /** Runs not: nothing to do. */
@@ -71,6 +76,28 @@ export class ComputeHost implements AsyncDisposable {
     this.#agent = undefined;
     await agent.kill(signal);
     this.#logs.push(agent.log());
+  }
+
+  /** Another configuration: the agent is started anew. Without a change the first one again. */
+  async configure(change: object = {}): Promise<void> {
+    await this.stopAgent();
+    this.#change = change;
+    await this.startAgent();
+  }
+
+  /** As a power cut leaves it, as far as one machine can play two: no agent, nothing runs, nothing is mounted; LXD and the journal know it all. */
+  async crash(): Promise<void> {
+    await this.stopAgent('SIGKILL');
+    for (const name of await this.containers()) await this.lxd.stop(name);
+    for (const { point } of this.mounts().toReversed()) umount2(point, { lazy: false });
+  }
+
+  async attachments(): Promise<readonly AttachmentView[]> {
+    return await list(this.world);
+  }
+
+  async recover(): Promise<Recovered> {
+    return (await this.ask('recover')) as Recovered; // what the engine answers
   }
 
   /** Of all agents that ran here. */
@@ -88,6 +115,11 @@ export class ComputeHost implements AsyncDisposable {
   /** Names of all there are in LXD, running or not. */
   async containers(): Promise<readonly string[]> {
     return (await this.lxd.api.list('/1.0/instances?recursion=1')).map(({ name }) => String(name));
+  }
+
+  /** Of all of them: `Running`, `Frozen`. */
+  async containerStates(): Promise<readonly string[]> {
+    return (await this.lxd.api.list('/1.0/instances?recursion=1')).map(({ status }) => String(status));
   }
 
   /** Mounts of ours, from the host's side. */

@@ -1,9 +1,12 @@
 /** What a user of an unmodified Nova does, on two hosts with the driver and the agent. */
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
+import { evacuationSteps } from './evacuation.ts';
 import { lifecycleSteps } from './lifecycle.ts';
+import { liveSteps } from './live.ts';
 import { moveSteps } from './moves.ts';
 import { restartSteps } from './restarts.ts';
+import { stateSteps } from './states.ts';
 import { printTableAtTheEnd } from './steps.ts';
 import { volumeSteps } from './volumes.ts';
 import { OpenStack } from './world.ts';
@@ -29,6 +32,9 @@ printTableAtTheEnd('OpenStack');
 after(() => stack?.[Symbol.asyncDispose](), { timeout: UP_MS });
 
 lifecycleSteps(it);
+stateSteps(it);
 volumeSteps(it);
 moveSteps(it);
+liveSteps(it);
+evacuationSteps(it);
 restartSteps(it);

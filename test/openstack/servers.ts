@@ -122,15 +122,15 @@ export class Servers {
     });
   }
 
-  /** The action, and the status that follows from it. @throws where Nova says that the action failed, whatever the status is then */
-  async change(id: string, action: object, status: string): Promise<Server> {
+  /** The action, and the status that follows from it, on that host. @throws where Nova says that the action failed, whatever the status is then */
+  async change(id: string, action: object, status: string, host?: string): Promise<Server> {
     const name = Object.keys(action)[0];
     const before = (await this.#actions(id)).length;
     await this.act(id, action);
     return await waited(`${name} to make ${id} ${status}`, async () => {
       const [server, actions] = [await this.get(id), await this.#actions(id)];
       if (server.task !== null || actions.length === before) return undefined;
-      if (server.status === status) return server;
+      if (server.status === status && (host === undefined || server.host === host)) return server;
       if (actions[0]?.message)
         throw new Error(`${name}: the server is ${server.status}: ${server.fault ?? 'see Nova’s log'}`);
       return undefined;
@@ -142,8 +142,9 @@ export class Servers {
     return ACTIONS.parse(await this.#api.get('nova', `/servers/${id}/os-instance-actions`)).instanceActions;
   }
 
+  /** Nova deletes softly here, in a step of its own: this is for good. */
   async delete(id: string): Promise<void> {
-    await this.#api.delete('nova', `/servers/${id}`);
+    await this.act(id, { forceDelete: null });
     await waited(`server ${id} to be gone`, async () => !(await this.#api.exists('nova', `/servers/${id}`)));
   }
 
@@ -227,18 +228,41 @@ export class Servers {
     return image_id;
   }
 
+  /** `openstack server delete`. */
+  async softDelete(id: string): Promise<Server> {
+    await this.#api.delete('nova', `/servers/${id}`);
+    return await this.settled(id, 'SOFT_DELETED');
+  }
+
+  /** `openstack volume set --size`, in GiB. */
+  async enlargeVolume(id: string, size: number): Promise<void> {
+    await this.#api.post('cinder', `/volumes/${id}/action`, { 'os-extend': { new_size: size } });
+    await waited(`volume ${id} to have ${size} GiB`, async () => {
+      const { volume } = VOLUME.parse(await this.#api.get('cinder', `/volumes/${id}`));
+      assert.ok(!volume.status.startsWith('error'), `volume ${id} is ${volume.status}`);
+      return volume.size === size && volume.status !== 'extending';
+    });
+  }
+
   /** While `work` runs nothing is put on this host. */
   async without<T>(host: string, work: () => Promise<T>): Promise<T> {
-    const services = z.object({ services: z.array(z.object({ id: z.string() })) });
-    const found = services.parse(await this.#api.get('nova', `/os-services?binary=nova-compute&host=${host}`));
-    const set = (status: string) =>
-      this.#api.put('nova', `/os-services/${found.services[0]?.id}`, { json: { status } });
-    await set('disabled');
+    await this.#setService(host, { status: 'disabled' });
     try {
       return await work();
     } finally {
-      await set('enabled');
+      await this.#setService(host, { status: 'enabled' });
     }
+  }
+
+  /** What an operator says of a host that he knows to be dead, so that Nova need not find out. */
+  async forceDown(host: string, isDown: boolean): Promise<void> {
+    await this.#setService(host, { forced_down: isDown });
+  }
+
+  async #setService(host: string, json: object): Promise<void> {
+    const services = z.object({ services: z.array(z.object({ id: z.string() })) });
+    const found = services.parse(await this.#api.get('nova', `/os-services?binary=nova-compute&host=${host}`));
+    await this.#api.put('nova', `/os-services/${found.services[0]?.id}`, { json });
   }
 
   async flavor(

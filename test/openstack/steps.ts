@@ -1,6 +1,6 @@
 /** A scenario's steps: each is a test of its own, in order, and at the end there is a table of what became of them. */
 import { after, test } from 'node:test';
-import { styleText } from 'node:util';
+import { inspect, styleText } from 'node:util';
 
 type Row = {
   readonly name: string;
@@ -22,6 +22,8 @@ export function step(name: string, work: () => Promise<unknown>): void {
       add(true, typeof note === 'string' ? note : '');
     } catch (error) {
       add(false, String(error).split('\n')[0]?.slice(0, 100) ?? '');
+      // The runner tells it when all is over, which may be a long time.
+      console.error(`${name}: ${inspect(error)}`);
       throw error;
     }
   });

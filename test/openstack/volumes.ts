@@ -1,5 +1,6 @@
 /** Cinder's volumes in servers: mounted with the right owners, let go of, and nothing is chowned. */
 import assert from 'node:assert/strict';
+import { statSync } from 'node:fs';
 import { type Server, waited } from './servers.ts';
 import { step } from './steps.ts';
 import type { OpenStack } from './world.ts';
@@ -45,6 +46,36 @@ export function volumeSteps(stack: () => OpenStack): void {
 
     assert.equal(await owners(`/mnt/data/written /mnt/${second}/owned`), '33:33 1000:1000');
   });
+
+  step(
+    'volume set --size of a volume in use: the container has the room at once, in the mount that it has',
+    async () => {
+      const { servers } = stack();
+      // Not ext4: to grow that while it is mounted needs a capability that a container which runs these tests may lack.
+      const growing = await stack().blankXfsVolume('growing');
+      const at = `/mnt/${growing}`;
+      await servers.attach(server.id, growing);
+      await stack().inside(server, `echo here > ${at}/mine; chown 1000:33 ${at}/mine`);
+      const mountOf = () => stack().inside(server, `grep ' ${at} ' /proc/self/mountinfo`);
+      const mounted = await mountOf();
+      assert.ok((await sizeMib(at)) < 1024);
+
+      await servers.enlargeVolume(growing, 2);
+
+      // Cinder tells Nova, which tells the driver.
+      const size = await waited('the room to be there', async () => {
+        const mib = await sizeMib(at);
+        return mib > 1800 && mib;
+      });
+      assert.equal(await mountOf(), mounted);
+      assert.equal(await owners(`${at}/mine`), '1000:33');
+      assert.equal(statSync(stack().volumeFile(growing)).size, 2 * 2 ** 30);
+      assert.equal(await stack().novaVolumeSize(server, growing), 2);
+      await servers.detach(server.id, growing);
+      await servers.deleteVolume(growing);
+      return `${size} MiB`;
+    },
+  );
 
   step('remove volume is refused while a process is in it', async () => {
     const { servers } = stack();
@@ -111,5 +142,7 @@ export function volumeSteps(stack: () => OpenStack): void {
     await servers.deleteVolume(first);
   });
 
+  const sizeMib = async (path: string) =>
+    Math.round(Number(await stack().inside(server, `df -k ${path} | tail -1 | awk '{print $2}'`)) / 1024);
   const owners = (paths: string) => stack().inside(server, `stat -c %u:%g ${paths} | xargs`);
 }

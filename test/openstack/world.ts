@@ -78,7 +78,7 @@ export class OpenStack implements AsyncDisposable {
 
   /** What Nova's own database says. */
   async novaRow(server: Server): Promise<Readonly<Record<string, string>>> {
-    const query = `select vm_state, power_state, task_state, host, deleted from instances where uuid = '${server.id}'`;
+    const query = `select vm_state, power_state, task_state, host, deleted, memory_mb, root_gb, image_ref from instances where uuid = '${server.id}'`;
     const [row] = await this.cloud.sql('nova_cell1', query);
     if (row === undefined) throw new Error(`Nova's database has no instance ${server.id}`);
     return row;
@@ -88,6 +88,12 @@ export class OpenStack implements AsyncDisposable {
   async novaVolumes(server: Server): Promise<readonly string[]> {
     const query = `select volume_id from block_device_mapping where instance_uuid = '${server.id}' and deleted = 0 and volume_id is not null`;
     return (await this.cloud.sql('nova_cell1', query)).map(row => row['volume_id'] ?? '');
+  }
+
+  /** GiB, by Nova's database. */
+  async novaVolumeSize(server: Server, volume: string): Promise<number> {
+    const query = `select volume_size from block_device_mapping where instance_uuid = '${server.id}' and deleted = 0 and volume_id = '${volume}'`;
+    return Number((await this.cloud.sql('nova_cell1', query))[0]?.['volume_size']);
   }
 
   /** A volume with an ext4 file system on it, in which `owned` belongs to 1000 and `rooted` to 0. */
@@ -105,6 +111,12 @@ export class OpenStack implements AsyncDisposable {
     return id;
   }
 
+  async blankXfsVolume(name: string): Promise<string> {
+    const id = await this.servers.volume(name);
+    await run('mkfs.xfs', ['-q', this.volumeFile(id)]);
+    return id;
+  }
+
   volumeFile(id: string): string {
     return join(this.cloud.volumeDir, `volume-${id}`);
   }
@@ -114,6 +126,19 @@ export class OpenStack implements AsyncDisposable {
     const { stdout } = await run('debugfs', ['-R', `stat ${path}`, image]);
     const [, uid, gid] = /User:\s*(\d+)\s+Group:\s*(\d+)/.exec(stdout) ?? [];
     return `${uid}:${gid}`;
+  }
+
+  /** Of a file in an ext4 image that is not mounted. */
+  async textOnDisk(image: string, path: string): Promise<string> {
+    return (await run('debugfs', ['-R', `cat ${path}`, image])).stdout;
+  }
+
+  /** Of a file in the root of a server, as it stands on the disk of its host while it runs. */
+  async ownerInRoot(server: Server, path: string): Promise<string> {
+    await this.inside(server, 'sync');
+    const root = (await this.host(server.host).attachments()).find(a => a.instance === server.id && a.role === 'root');
+    if (root === undefined) throw new Error(`there is no root of ${server.name} on ${server.host}`);
+    return await this.ownerOnDisk(root.image, path);
   }
 
   /** How often an image was downloaded from Glance, ever. */

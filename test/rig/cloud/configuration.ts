@@ -144,6 +144,8 @@ const nova = (settings: CloudSettings): Ini => {
       enabled_apis: 'osapi_compute',
       compute_driver: settings.computeDriver,
       allow_resize_to_same_host: true,
+      // Seconds: deleted servers can be restored. Far longer than the cloud is there.
+      ...(settings.softDelete && { reclaim_instance_interval: 86_400 }),
       heal_instance_info_cache_interval: -1,
       service_down_time: 30,
       report_interval: 2,
@@ -219,7 +221,8 @@ const cinder = (settings: CloudSettings): Ini => {
     nova: { interface: 'internal', ...as(settings, 'cinder') },
     coordination: { backend_url: `file://${join(state, 'cinder-coordination')}` },
     nfs1: {
-      volume_driver: 'cinder.volume.drivers.nfs.NfsDriver',
+      // The file beside service.py.
+      volume_driver: 'growing_nfs.GrowingNfsDriver',
       volume_backend_name: 'nfs',
       nfs_shares_config: join(etc, 'cinder/shares'),
       nfs_mount_point_base: join(home, 'mnt'),

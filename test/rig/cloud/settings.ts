@@ -16,13 +16,16 @@ export type CloudSettings = {
   readonly hosts: readonly string[];
   /** Below nova.virt, for example `shiftvol.driver.ShiftvolDriver` or Nova's own `fake.MediumFakeDriver`. */
   readonly computeDriver: string;
+  /** Servers are deleted softly, so that they can be restored. */
+  readonly softDelete: boolean;
 };
 
-/** $SHIFTVOL_CLOUD_DIR and $SHIFTVOL_CLOUD_PORT_BASE go before what is given. */
+/** $SHIFTVOL_CLOUD_DIR and $SHIFTVOL_CLOUD_PORT_BASE go before what is given; $SHIFTVOL_CLOUD_SOFT_DELETE is 1 for the tests. */
 export function cloudSettings(given: Partial<CloudSettings> = {}): CloudSettings {
   return {
     hosts: ['node1', 'node2'],
     computeDriver: 'shiftvol.driver.ShiftvolDriver',
+    softDelete: process.env['SHIFTVOL_CLOUD_SOFT_DELETE'] === '1',
     ...given,
     dir: process.env['SHIFTVOL_CLOUD_DIR'] ?? given.dir ?? '/var/tmp/shiftvol-cloud',
     portBase: Number(process.env['SHIFTVOL_CLOUD_PORT_BASE'] ?? given.portBase ?? 18700),
