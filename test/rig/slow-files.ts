@@ -1,0 +1,17 @@
+/** A reporter of tests: which files took longest, for whoever wants to wait less. */
+import { relative } from 'node:path';
+import type { TestEvent } from 'node:test/reporters';
+
+const SHOWN = 15;
+
+export async function* slowFiles(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
+  const files: { readonly file: string; readonly ms: number }[] = [];
+  // The one without a file is of the whole run.
+  for await (const { type, data } of events)
+    if (type === 'test:summary' && data.file !== undefined) files.push({ file: data.file, ms: data.duration_ms });
+  const slowest = files.toSorted((a, b) => b.ms - a.ms).slice(0, SHOWN);
+  const seconds = (ms: number) => (ms / 1000).toFixed(1).padStart(7);
+  const all = files.reduce((sum, { ms }) => sum + ms, 0);
+  yield `\nℹ ${files.length} files, ${seconds(all).trim()} s one after the other; the longest:\n`;
+  for (const { file, ms } of slowest) yield `ℹ ${seconds(ms)} s  ${relative('.', file)}\n`;
+}
