@@ -69,6 +69,7 @@ test('these are the commands', () => {
     ...['parse', 'compose', 'check', 'alloc', 'release', 'list'].map(name => `idmap ${name}`),
     'doctor',
     'events',
+    'top',
     'ui',
     ...['list', 'show', 'replay', 'drop'].map(name => `deadletter ${name}`),
     ...['check', 'show', 'schema'].map(name => `config ${name}`),
