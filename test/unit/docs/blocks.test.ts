@@ -53,5 +53,6 @@ test('README.md and deploy/COMMANDS.md tell of every command', async () => {
 
 test('what a forge runs for a change is .ci/run, and .ci/run ends with the tests', () => {
   assert.match(readDocument('.github/workflows/ci.yml'), /^ +- run: sudo .*\.ci\/run$/m);
-  assert.match(readDocument('.ci/run'), /^npm ci .*\nnpm run lint\nnpm run types\nnpm run build\nnpm test\n$/m);
+  const parts = [...readDocument('.ci/run').matchAll(/^part (\w+) npm /gm)].map(([, name]) => name);
+  assert.deepEqual(parts, ['npm', 'lint', 'types', 'build', 'test']);
 });
