@@ -77,3 +77,25 @@ test('health ends with 1 where the answer does not come in time', async () => {
     silent.close();
   }
 });
+
+test('health --ready ends with 1 while something is missing, and health while only a restart helps', async () => {
+  const dir = runDir();
+  await using scope = new AsyncDisposableStack();
+  const { engine } = scope.use(makeRig());
+  let ill: object = {};
+  const answer = (ready: boolean) => ({
+    ...{ host: 'node1', pid: 17, bus: null, ...ill },
+    ...(ready && { missing: [{ part: 'runtime', what: 'it does not answer' }] }),
+  });
+  scope.use(await listenOnSocket(join(dir, 'agent.sock'), engine, answer, new AbortController().signal));
+
+  assert.equal((await health(dir)).code, 0);
+  const refused = await health(dir, '--ready');
+  assert.equal(refused.code, 1);
+  assert.match(refused.err, /Cannot call the agent ready: pid 17: runtime: it does not answer/);
+
+  ill = { ill: 'the journal cannot be brought to the disk' };
+  const dying = await health(dir);
+  assert.equal(dying.code, 1);
+  assert.match(dying.err, /Cannot call the agent alive.*journal.*start it anew/);
+});

@@ -90,3 +90,18 @@ test('the watchdog of another process is not fed, and without a manager nothing 
 
   assert.deepEqual([await listening.next(), await listening.next()], ['READY=1\nSTATUS=x', 'STOPPING=1']);
 });
+
+test('who says that only a restart mends him is not fed, and why is told instead', async () => {
+  const address = join(dir, 'ill');
+  await using listening = await manager(address);
+
+  using told = await supervisor(quiet, { NOTIFY_SOCKET: address, WATCHDOG_USEC: '20000' });
+  told.ready('host node1', () => 'the journal is lost');
+  const alive = setTimeout(() => {}, 5000);
+
+  assert.deepEqual(
+    [await listening.next(), await listening.next(), await listening.next()],
+    ['READY=1\nSTATUS=host node1', 'STATUS=the journal is lost', 'STATUS=the journal is lost'],
+  );
+  clearTimeout(alive);
+});
