@@ -8,11 +8,11 @@ import { before, describe, test } from 'node:test';
 import { makeConnections } from '../../src/storage/connect/connections.ts';
 import { readConnection } from '../../src/storage/connect/info.ts';
 import { MiB } from './contract.ts';
-import { loopOf, requireMachine, run, SCRATCH } from './guest.ts';
+import { loopOf, PATIENCE_MS, requireMachine, run, SCRATCH } from './guest.ts';
 
 const SIZE = 400 * MiB;
 
-describe('a file system is', { timeout: 600_000 }, () => {
+describe('a file system is', { timeout: PATIENCE_MS }, () => {
   let runDir: string;
   before(() => {
     requireMachine();

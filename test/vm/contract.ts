@@ -6,13 +6,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { Connection } from '../../src/engine/model.ts';
-import type { Connections, ImageRef } from '../../src/engine/ports.ts';
+import type { ImageRef } from '../../src/engine/ports.ts';
 import type { Secrets } from '../../src/engine/secrets.ts';
+import type { Connections } from '../../src/engine/volume-ports.ts';
 import { isError } from '../../src/errors.ts';
 import { bothKinds } from '../../src/idmap/compose.ts';
 import { KernelMounter } from '../../src/mount/mounter.ts';
 import { type ConnectionsOptions, makeConnections } from '../../src/storage/connect/connections.ts';
-import { requireMachine, SCRATCH, say } from './guest.ts';
+import { otherNamespace, PATIENCE_MS, requireMachine, SCRATCH, say } from './guest.ts';
+import { killAgent, recoverAgent } from './killed-agent.ts';
 
 export type Volume = {
   readonly connection: Connection;
@@ -48,7 +50,7 @@ export function connectorContract(
   service: Service,
   { growsInUse = true, ...options }: Options = {},
 ): void {
-  describe(name, { concurrency: 1, timeout: 600_000 }, () => {
+  describe(name, { concurrency: 1, timeout: PATIENCE_MS }, () => {
     let runDir: string;
     let clean: readonly string[];
     const connections = (more: Partial<ConnectionsOptions> = {}): Connections =>
@@ -149,6 +151,47 @@ export function connectorContract(
       assertClean();
     });
 
+    if (growsInUse)
+      test('whoever has it mounted, a container in a mount namespace of its own too, sees its new size at once', async t => {
+        const { connection, secrets, sizeBytes, grow } = service.volume('mounted');
+        const here = connections({ makeFilesystem: 'ext4' });
+        const image = await here.connect(connection, secrets ? { secrets } : {});
+        await mounted(runDir, image, async (dir, mounter) => {
+          await using other = otherNamespace(dir);
+          const before = await other.sizeBytes();
+          grow(sizeBytes * 2);
+
+          const began = performance.now();
+          const found = await here.extend(connection);
+          assert.equal(image.kind === 'file' ? await mounter.enlarge(image, found) : found, sizeBytes * 2);
+          assert.equal((await mounter.grow(dir, 'ext4')).sizeBytes, sizeBytes * 2);
+          say(t, 'extend', began);
+
+          const after = await other.sizeBytes();
+          assert.ok(before < sizeBytes && after > sizeBytes * 1.5, `${before} bytes have become ${after}`);
+          writeInside(dir);
+        });
+        await here.disconnect(connection, {});
+        assertClean();
+      });
+
+    test('what an agent leaves that is killed while it connects, or when it has connected, goes with recover', async t => {
+      for (const when of ['connected', 'some time'] as const) {
+        const { connection, secrets } = service.volume(`killed-${when.replace(' ', '-')}`);
+        const stateDir = mkdtempSync(join(runDir, 'state-'));
+        const agent = { stateDir, runDir, multipath: options.multipath ?? false, localPaths: ['/dev', SCRATCH] };
+        const afterMs = await killAgent(agent, { connection, secrets, when });
+
+        const did = await recoverAgent(agent);
+        assert.ok(did.length <= 1 && did.every(one => one === 'undone'), did.join());
+        assert.deepEqual(await recoverAgent(agent), []);
+        assertClean();
+        t.diagnostic(
+          `killed when it had connected, or ${afterMs} ms after it began: ${did.join() || 'nothing was begun'}`,
+        );
+      }
+    });
+
     test('two volumes at once, let go one after the other', async () => {
       const volumes = ['one', 'two'].map(each => service.volume(each));
       const here = connections({ makeFilesystem: 'ext4' });
@@ -198,7 +241,7 @@ function writeInside(dir: string): void {
 async function mounted(
   runDir: string,
   image: ImageRef,
-  use: (dir: string) => void | Promise<void>,
+  use: (dir: string, mounter: KernelMounter) => void | Promise<void>,
   readOnly = false,
 ): Promise<void> {
   await using mounter = new KernelMounter();
@@ -213,7 +256,7 @@ async function mounted(
     await mounter.mount(device, { path, idmap, within, idBase: 0, readOnly, role: 'volume' });
   }
   try {
-    await use(path);
+    await use(path, mounter);
   } finally {
     await mounter.unmount(path, { lazy: false });
     await mounter.released(image, { timeoutMs: 10_000 });

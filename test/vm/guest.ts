@@ -1,11 +1,14 @@
 /** For tests inside the machine. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, ftruncateSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
 
 /** A whole disk that is thrown away; /tmp is the machine's memory. */
 export const SCRATCH = '/scratch';
+/** The machine is emulated, and may have a tenth of a processor. */
+export const PATIENCE_MS = 60 * 60_000;
 const LINE_WIDTH = 300;
 
 /** These tests load modules and start services: not on a host that is used for anything else. */
@@ -50,6 +53,25 @@ export function growLoop(device: string, path: string, sizeBytes: number): void 
 export function configure(dir: string, attributes: Readonly<Record<string, string | number>>): void {
   mkdirSync(dir, { recursive: true });
   for (const [name, value] of Object.entries(attributes)) writeFileSync(`${dir}/${name}`, String(value));
+}
+
+/** Somebody who had the mounts of this moment copied, as a container has: how large the file system at `dir` is to him. */
+export function otherNamespace(dir: string): AsyncDisposable & { sizeBytes(): Promise<number> } {
+  const script = 'while read -r _; do stat --file-system --format "%b %S" "$1"; done';
+  const child = spawn('unshare', ['--mount', 'sh', '-c', script, 'sh', dir], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = new Promise<void>(resolve => child.once('close', () => resolve()));
+  const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  return {
+    async sizeBytes() {
+      child.stdin.write('\n');
+      const [blocks, blockBytes] = String((await answers.next()).value).split(' ');
+      return Number(blocks) * Number(blockBytes);
+    },
+    async [Symbol.asyncDispose]() {
+      child.stdin.end();
+      await ended;
+    },
+  };
 }
 
 export function say(t: TestContext, what: string, started: number): void {

@@ -9,7 +9,7 @@ import { makeConnections } from '../../src/storage/connect/connections.ts';
 import { readConnection } from '../../src/storage/connect/info.ts';
 import { keysInDirectory } from '../../src/storage/connect/keys.ts';
 import { connectorContract, MiB, type Service } from './contract.ts';
-import { growLoop, loopOf, requireMachine, run, SCRATCH, sparseFile } from './guest.ts';
+import { growLoop, loopOf, PATIENCE_MS, requireMachine, run, SCRATCH, sparseFile } from './guest.ts';
 
 const SIZE = 64 * MiB;
 const HEADER = 16 * MiB;
@@ -61,7 +61,7 @@ const service: Service = {
 };
 connectorContract('LUKS on a local volume', service);
 
-describe('an encrypted volume', { timeout: 600_000 }, () => {
+describe('an encrypted volume', { timeout: PATIENCE_MS }, () => {
   let runDir: string;
   before(() => {
     requireMachine();

@@ -13,10 +13,12 @@ import {
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { cpio, directory, file } from './cpio.ts';
 import type { Image } from './image.ts';
 
+export type Disk = { readonly file: string; readonly log?: string };
 export type Job = {
   /** The program and its arguments, run as root in the tree. */
   readonly command: readonly string[];
@@ -26,6 +28,10 @@ export type Job = {
   readonly timeoutMs: number;
   /** Show the kernel's log. */
   readonly verbose?: boolean;
+  /** /dev/vdc and so on, which stay. `log`: the file that notes what is written to it (`power/write-log.ts`). */
+  readonly disks?: readonly Disk[];
+  /** Where the command's stdout goes. Default: to ours. */
+  readonly stdout?: Writable;
 };
 
 const TREE = new URL('../../..', import.meta.url).pathname.replace(/\/$/, '');
@@ -45,7 +51,7 @@ export async function runInMachine(image: Image, job: Job): Promise<number> {
   writeJob(dir, image, job);
   makeScratch(join(dir, 'scratch'));
   for (const name of ['out', 'err'] as const)
-    scope.use(await listen(join(dir, name), process[name === 'out' ? 'stdout' : 'stderr']));
+    scope.use(await listen(join(dir, name), name === 'out' ? (job.stdout ?? process.stdout) : process.stderr));
   scope.use(await shareTree(join(dir, 'tree')));
   const console = join(dir, 'console');
   const machine = start('qemu-system-x86_64', argumentsOf(dir, image, job));
@@ -86,7 +92,7 @@ function makeScratch(path: string): void {
   if (status !== 0) throw new Error(`Cannot make the scratch disk: ${stderr}`);
 }
 
-function argumentsOf(dir: string, { kernel, root }: Image, { verbose }: Job): readonly string[] {
+function argumentsOf(dir: string, { kernel, root }: Image, { verbose, disks = [] }: Job): readonly string[] {
   // One thread for all virtual CPUs: with one each, a kernel that patches its own code while another CPU runs it dies of it.
   const accelerator = 'tcg,thread=single,tb-size=512';
   const boot =
@@ -106,6 +112,7 @@ function argumentsOf(dir: string, { kernel, root }: Image, { verbose }: Job): re
     ...['-drive', `file=${root},if=none,id=root,format=raw,readonly=on`, '-device', 'virtio-blk-pci,drive=root'],
     ...['-drive', `file=${join(dir, 'scratch')},if=none,id=scratch,format=raw,cache=unsafe,discard=unmap`],
     ...['-device', 'virtio-blk-pci,drive=scratch', '-device', 'virtio-serial-pci'],
+    ...disks.flatMap(diskArguments),
     ...port('status', `file,path=${join(dir, 'status')}`),
     ...port('out', `socket,path=${join(dir, 'out')}`),
     ...port('err', `socket,path=${join(dir, 'err')}`),
@@ -113,8 +120,32 @@ function argumentsOf(dir: string, { kernel, root }: Image, { verbose }: Job): re
   ];
 }
 
+/** The host's own cache survives the machine, so that nothing is synced: what a flush would have saved is told by the log. */
+function diskArguments({ file, log }: Disk, number: number): readonly string[] {
+  const name = `disk${number}`;
+  const node = (node: string, filename: string) => ({
+    driver: 'raw',
+    'node-name': node,
+    cache: { 'no-flush': true },
+    file: { driver: 'file', filename, cache: { 'no-flush': true } },
+  });
+  const nodes = log
+    ? [
+        node(`${name}-file`, file),
+        node(`${name}-log`, log),
+        { driver: 'blklogwrites', 'node-name': name, file: `${name}-file`, log: `${name}-log` },
+      ]
+    : [node(name, file)];
+  // Zeros and discards are noted in two pieces with others' between them; of requests that QEMU has merged into large ones some are not noted.
+  const plain = 'discard=off,write-zeroes=off,request-merging=off,write-cache=on';
+  return [
+    ...nodes.flatMap(each => ['-blockdev', JSON.stringify(each)]),
+    ...['-device', `virtio-blk-pci,drive=${name},${plain}`],
+  ];
+}
+
 /** A socket, not a pipe: at the end of one QEMU would close the port, and whoever writes to it in the machine would wait for ever. */
-async function listen(path: string, to: NodeJS.WriteStream): Promise<AsyncDisposable> {
+async function listen(path: string, to: Writable): Promise<AsyncDisposable> {
   const server = createServer(
     socket => void socket.on('data', chunk => to.write(chunk)).on('error', () => socket.destroy()),
   );
