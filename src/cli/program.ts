@@ -1,6 +1,6 @@
 /** Finds the command, loads that one file, and turns what it throws into one line and an exit status. */
 import { Command, CommanderError, Option } from 'commander';
-import { asError, EXIT, explain, report, ShiftvolError } from '../errors.ts';
+import { asError, EXIT, explain, helpUrl, report, ShiftvolError } from '../errors.ts';
 import type { DefineCommand } from './command.ts';
 
 const COMMANDS: ReadonlyMap<string, () => Promise<{ readonly define: DefineCommand }>> = new Map([
@@ -49,11 +49,12 @@ export async function run(words: readonly string[]): Promise<number> {
     return typeof process.exitCode === 'number' ? process.exitCode : EXIT.done;
   } catch (error) {
     if (error instanceof CommanderError) return EXIT.done; // help or version was asked for, and printed
-    // Where it is explained. A program gets it with the rest, a person in a line of its own.
-    const see = `README.md#${asError(error).code.toLowerCase()}`;
-    if (isAsked(argv, '--json')) process.stdout.write(`${JSON.stringify({ error: { ...report(error), see } })}\n`);
-    process.stderr.write(`shiftvol: ${explain(error)}\n${process.stderr.isTTY ? `see ${see}\n` : ''}`);
-    if (isAsked(argv, '-v') || isAsked(argv, '--verbose')) console.error(error);
+    // Where it is explained: for a program always, for a person where he asks for more.
+    const help = helpUrl(asError(error).code);
+    const isVerbose = isAsked(argv, '-v') || isAsked(argv, '--verbose');
+    if (isAsked(argv, '--json')) process.stdout.write(`${JSON.stringify({ error: { ...report(error), help } })}\n`);
+    process.stderr.write(`shiftvol: ${explain(error)}${isVerbose ? ` [${help}]` : ''}\n`);
+    if (isVerbose) console.error(error);
     return asError(error).exit;
   }
 }

@@ -88,7 +88,7 @@ async function assertRefused(args: readonly string[], code: Code, text: RegExp):
   const { error } = JSON.parse(stdout);
   assert.equal(error.code, code, told);
   assert.ok(
-    Object.keys(error).every(key => ['code', 'message', 'field', 'remedy', 'see'].includes(key)),
+    Object.keys(error).every(key => ['code', 'message', 'field', 'remedy', 'help'].includes(key)),
     told,
   );
 }
