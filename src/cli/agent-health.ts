@@ -5,10 +5,16 @@ import { explain } from '../errors.ts';
 import { Health } from '../metrics/health.ts';
 import type { Host } from './assemble.ts';
 
+/** What is asked of a host. */
+type Asked = {
+  readonly store: Pick<Host['store'], 'failure'>;
+  readonly lxd: { readonly client: Pick<Host['lxd']['client'], 'serverPid'> };
+};
+
 /** Where an agent is in its life. */
 export type Stage = { recovered: boolean; serving: boolean; stopping: boolean };
 
-export function agentHealth(host: Host, stage: Stage, bus: () => BusService | undefined): Health {
+export function agentHealth(host: Asked, stage: Stage, bus: () => BusService | undefined): Health {
   return new Health([
     {
       name: 'journal',
