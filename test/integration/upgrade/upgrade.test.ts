@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { after, before, test } from 'node:test';
@@ -14,6 +14,7 @@ import { BusWorld, uuidOf } from '../../e2e/bus-world.ts';
 import { assertListIsTrue } from '../../e2e/consistent.ts';
 import { launchAll } from '../../e2e/launch.ts';
 import type { Agent } from '../../e2e/world.ts';
+import { deployBlock } from '../../rig/deploy-blocks.ts';
 import { assertHostUnchanged, type HostState, hostState } from '../../rig/host.ts';
 import { until } from '../bus/helpers.ts';
 import { makePrograms, type Program, type Programs } from './programs.ts';
@@ -152,10 +153,9 @@ test('where the version before cannot work with the journal it says so; by the k
 
 /** The commands of deploy/README.md. */
 function goBack(stateDir: string, version: number): void {
-  const readme = readFileSync(new URL('../../../deploy/README.md', import.meta.url), 'utf8');
-  const block = /<!-- back by the copy -->\n+```sh\n(.*?)```/s.exec(readme)?.[1] ?? assert.fail('deploy/README.md');
-  const script = block.replace(/^systemctl .*\n/gm, '').replaceAll('/var/lib/shiftvol', stateDir);
-  execFileSync('sh', ['-ec', script.replaceAll('journal.v3.db', `journal.v${version}.db`)]);
+  const places = { '/var/lib/shiftvol': stateDir, 'journal.v3.db': `journal.v${version}.db` };
+  const script = deployBlock('back by the copy', places).replace(/^systemctl .*\n/gm, '');
+  execFileSync('sh', ['-ec', script]);
   assert.ok(existsSync(join(stateDir, 'journal.newer.db')));
 }
 
