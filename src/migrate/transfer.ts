@@ -29,7 +29,7 @@ export type Transfer = {
   /** While the instance runs: most of its root goes ahead. Where that cannot be, the last pass brings all. @throws the signal's reason */
   sendAhead(instance: InstanceRef, destination: string, signal: AbortSignal): Promise<void>;
   send(instance: InstanceRef, destination: string, signal: AbortSignal): Promise<string>;
-  /** On the source: the move is over, or did not come about. Then `destination` is told to forget what went ahead. Again is success. */
+  /** On the source: the move is over, or did not come about. Then `destination` is told to forget what went ahead. Never rejects. */
   end(instance: InstanceRef, destination?: string): Promise<void>;
   receive(instance: InstanceRef, told: string, signal: AbortSignal): Promise<void>;
   /** On the destination, asked by the source. */
@@ -43,7 +43,11 @@ export function makeTransfer(deps: TransferDeps): Transfer {
     sends: deps.address !== undefined,
     sendAhead: (instance, destination, signal) => sendAhead(deps, instance, destination, signal),
     send: async (instance, destination) => offer(deps, instance, destination),
-    end: (instance, destination) => end(deps, instance, destination),
+    end: async (instance, destination) => {
+      await end(deps, instance, destination).catch((error: unknown) => {
+        deps.log.warn(`what was kept for a move stays for a while: ${explain(error)}`, { instance: instance.ref });
+      });
+    },
     receive: async (instance, text, signal) => {
       const told = parseTold(text);
       await arriving.stop(told.attachment);
@@ -106,17 +110,13 @@ function toldOf(deps: TransferDeps, ref: string, destination: string, pass?: 'fi
 }
 
 async function end(deps: TransferDeps, { ref }: InstanceRef, destination: string | undefined): Promise<void> {
-  const { passes, offers, peers, log } = deps;
+  const { passes, offers, peers } = deps;
   const id = rootOf(deps, ref)?.plan.id;
   if (id === undefined) return;
   const wentAhead = passes.find(id) !== undefined;
   await passes.end(id);
-  if (destination === undefined) return;
   offers.endOf(id);
-  if (wentAhead)
-    await peers.tell(destination, 'forget_first_pass', { attachment: id }).catch((error: unknown) => {
-      log.warn(`what went ahead stays at "${destination}" for some days: ${explain(error)}`, { instance: ref });
-    });
+  if (wentAhead && destination !== undefined) await peers.tell(destination, 'forget_first_pass', { attachment: id });
 }
 
 /** Cut off and asked again, it goes on. Nothing but the map is made for the ids that the instance has here. */

@@ -83,7 +83,7 @@ export interface RootTransfer {
   send(instance: InstanceRef, destination: string, signal: AbortSignal): Promise<string>;
   /** On the destination: makes the root of an instance whose machine is there. */
   receive(instance: InstanceRef, told: string, signal: AbortSignal): Promise<void>;
-  /** On the source, before its root goes: nothing is kept for the move any more. `destination`: it did not come about, and that host forgets it too. */
+  /** On the source, before its root goes: nothing is kept for the move any more. `destination`: it did not come about, and that host forgets it too. Never rejects. */
   end(instance: InstanceRef, destination?: string): Promise<void>;
 }
 
