@@ -41,15 +41,12 @@ export type MinimalRoot = AsyncDisposable & {
   run(script: string): Promise<{ readonly status: number | null; readonly output: string }>;
 };
 
-/** Debian with `packages` and what is essential. Takes a minute and a mirror; undefined where there is none. */
-export function minimalRoot(packages: readonly string[]): MinimalRoot | undefined {
+/** Debian with `packages` and what is essential, as this host has it or of another release. Takes a minute and a mirror; undefined where there is none. */
+export function minimalRoot(packages: readonly string[], suite: string = ownSuite()): MinimalRoot | undefined {
   const path = mkdtempSync(join(tmpdir(), 'shiftvol-root-'));
   const remove = () => rm(path, { recursive: true, force: true });
   try {
-    const release = execFileSync('sh', ['-c', '. /etc/os-release; echo "$VERSION_CODENAME"'], {
-      encoding: 'utf8',
-    }).trim();
-    execFileSync('mmdebstrap', ['--variant=minbase', `--include=${packages.join(',')}`, release, path], {
+    execFileSync('mmdebstrap', ['--variant=minbase', `--include=${packages.join(',')}`, suite, path], {
       stdio: 'pipe',
     });
   } catch {
@@ -77,4 +74,8 @@ export function minimalRoot(packages: readonly string[]): MinimalRoot | undefine
     },
     [Symbol.asyncDispose]: remove,
   };
+}
+
+function ownSuite(): string {
+  return execFileSync('sh', ['-c', '. /etc/os-release; echo "$VERSION_CODENAME"'], { encoding: 'utf8' }).trim();
 }
