@@ -117,3 +117,23 @@ test('a root is made anew when its container is gone, never under one that is th
   assert.deepEqual(rig.store.allocation('c1' as InstanceKey), ids, 'its ids stay');
   assert.equal((await rig.engine.execute(anew, never)).changed, false);
 });
+
+test('that an instance has come is noted with its root, and told with how long it was down', async () => {
+  using rig = makeRig();
+  const spawn = { action: 'spawn', instance: { ref: 'c9' }, source } as const;
+  await rig.engine.execute(spawn, never);
+
+  await rig.engine.noteMove({ instance: { ref: 'c9' }, from: 'node1', downMs: 1234, requestId: 'req-1' }, never);
+
+  const [root] = rig.engine.list();
+  assert.ok(root?.status.state === 'attached');
+  assert.deepEqual([root.status.moved?.from, root.status.moved?.downMs], ['node1', 1234]);
+  const told = rig.store.pending(100).at(-1)?.event;
+  assert.deepEqual(
+    [told?.action, told?.phase, told?.durationMs, told?.attachmentId, told?.template, told?.requestId],
+    ['move', 'end', 1234, root.plan.id, 'web', 'req-1'],
+  );
+  await assert.rejects(rig.engine.noteMove({ instance: { ref: 'c8' }, from: 'node1', downMs: 1 }, never), e =>
+    isError(e, 'SV_ATTACHMENT_NOT_FOUND'),
+  );
+});
