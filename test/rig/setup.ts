@@ -38,6 +38,7 @@ const PACKAGES: readonly Wanted[] = [
   { package: 'lxd-tools', why: 'fuidshift, to compare with', for: ['bench'] },
   { package: 'qemu-system-x86', why: 'the test machine', for: ['vm'] },
   { package: 'mmdebstrap', why: 'the test machine’s image, and the base of ours', for: ['vm', 'deploy'] },
+  { package: 'lintian', why: 'looks at the package', for: ['deploy'] },
   { package: 'buildah', why: 'builds the image', for: ['deploy'] },
   { package: 'runc', why: 'runs the agent as a pod', for: ['deploy'] },
   { package: 'golang-github-containers-common', why: 'the seccomp profile of pods', for: ['deploy'] },

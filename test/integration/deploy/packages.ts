@@ -3,7 +3,7 @@
  * systemd, upgraded while something is mounted, removed without a trace; and what "by hand" says. Minutes: `npm run test:deploy`.
  */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -152,6 +152,16 @@ umount /run/shiftvol/volumes/x && rmdir /run/shiftvol/volumes/x`);
       assert.doesNotMatch(await inside('cat /etc/subuid /etc/subgid'), /^shiftvol:/m);
     });
   });
+
+test('lintian finds no fault', () => {
+  const { stdout, status } = spawnSync('lintian', ['--no-cfg', first], { encoding: 'utf8' });
+  // Who builds it says who he is, in $DEBEMAIL; a release is compressed.
+  const faults = stdout
+    .split('\n')
+    .filter(line => /^[EW]:/.test(line) && !/bogus-mail-host|root-in-contact|uses-no-compression/.test(line));
+  assert.equal(status === null, false);
+  assert.deepEqual(faults, []);
+});
 
 test('by hand: what README.md says, with npm’s prefix and the host’s directories elsewhere', async () => {
   const root = join(checkout.path, 'by-hand');
