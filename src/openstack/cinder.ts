@@ -182,18 +182,6 @@ export class Cinder {
     return await poll(purpose, () => this.#volume(volumeId, purpose, signal), isDone, signal, options);
   }
 
-  /** @throws SV_OPENSTACK: it went into an error state; SV_TIMEOUT */
-  async waitFor(volumeId: string, status: string, signal: AbortSignal, options: WaitOptions = {}): Promise<Volume> {
-    const purpose = `wait for the volume ${volumeId} to become ${status}`;
-    return await poll(
-      purpose,
-      () => this.#volume(volumeId, purpose, signal),
-      v => v.status === status,
-      signal,
-      options,
-    );
-  }
-
   async #volume(id: string, purpose: string, signal: AbortSignal): Promise<Volume> {
     const { body } = await this.#ask({ method: 'GET', path: `/volumes/${encodeURIComponent(id)}`, purpose }, signal);
     return readAnswer(z.looseObject({ volume: volumeShape }), body, purpose).volume;

@@ -7,7 +7,7 @@ import { Cinder } from '../../src/openstack/cinder.ts';
 import { findCloud } from '../../src/openstack/cloud.ts';
 import { Glance } from '../../src/openstack/glance.ts';
 import { CloudSession } from '../../src/openstack/session.ts';
-import { CONNECTOR, makeImage, removeImage } from '../integration/openstack/demo.ts';
+import { CONNECTOR, makeImage, removeImage, volumeIs } from '../integration/openstack/demo.ts';
 import { Cloud } from '../rig/cloud/cloud.ts';
 import { makeCredential, Prepared } from './prepare.ts';
 
@@ -86,13 +86,13 @@ test('a volume is attached to this host and let go of, twice over; a second host
       assert.equal((await cinder.attachment(id, signal)).mode, mode);
       await cinder.completeAttachment(id, signal);
       await cinder.completeAttachment(id, signal);
-      assert.equal((await cinder.waitFor(volumeId, 'in-use', signal)).attachments[0]?.host, CONNECTOR.host);
+      assert.equal((await volumeIs(cinder, volumeId, 'in-use', signal)).attachments[0]?.host, CONNECTOR.host);
       await assert.rejects(cinder.createAttachment({ volumeId }, signal), { code: 'SV_OPENSTACK_REFUSED' });
     } finally {
       await cinder.deleteAttachment(id, signal);
       await cinder.deleteAttachment(id, signal);
     }
-    await cinder.waitFor(volumeId, 'available', signal);
+    await volumeIs(cinder, volumeId, 'available', signal);
   }
 });
 

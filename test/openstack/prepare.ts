@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { Cinder } from '../../src/openstack/cinder.ts';
 import { findCloud } from '../../src/openstack/cloud.ts';
 import { CloudSession } from '../../src/openstack/session.ts';
+import { volumeIs } from '../integration/openstack/demo.ts';
 import type { Bases } from './recorder.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -33,7 +34,7 @@ export class Prepared implements AsyncDisposable {
     const { body } = await session.request('volumev3', { method: 'POST', path: '/volumes', json }, signal);
     const id = entity('volume').parse(body);
     this.#undo.push(() => session.request('volumev3', { method: 'DELETE', path: `/volumes/${id}` }, signal));
-    await new Cinder(session).waitFor(id, 'available', signal);
+    await volumeIs(new Cinder(session), id, 'available', signal);
     return id;
   }
 
@@ -75,7 +76,7 @@ export class Prepared implements AsyncDisposable {
     const id = entity('server').parse((await ask('POST', '/servers', { server })).body);
     this.#undo.push(async () => {
       await ask('DELETE', `/servers/${id}`);
-      for (const v of [volume, root]) await new Cinder(session).waitFor(v, 'available', signal);
+      for (const v of [volume, root]) await volumeIs(new Cinder(session), v, 'available', signal);
     });
     const status = z.object({ server: z.looseObject({ status: z.string() }) });
     for (;;) {
@@ -86,7 +87,7 @@ export class Prepared implements AsyncDisposable {
     }
     await ask('POST', `/servers/${id}/os-volume_attachments`, { volumeAttachment: { volumeId: volume } });
     const cinder = new Cinder(session);
-    await cinder.waitFor(volume, 'in-use', signal);
+    await volumeIs(cinder, volume, 'in-use', signal);
     return (await cinder.attachments(volume, signal))[0]?.id;
   }
 

@@ -113,11 +113,14 @@ test('extending waits for its end, and tells when the driver could not', async (
 });
 
 test('waiting ends when its time is up', async () => {
-  await using client = await startClient(['volumes']);
-  const cinder = new Cinder(client.session);
-  const { id } = await cinder.volume('demo-volume', soon());
+  const id = 'c3be2786-4165-437c-b2fb-107ef5e9f8be';
+  await using client = await startClient(['volumes'], asked =>
+    asked.method === 'GET' && asked.path.endsWith(id)
+      ? { status: 200, body: JSON.stringify({ volume: { id, status: 'extending', size: 1 } }) }
+      : undefined,
+  );
 
-  const error = await failure(cinder.waitFor(id, 'in-use', soon(), { timeoutMs: 1 }), 'SV_TIMEOUT');
+  const error = await failure(new Cinder(client.session).extend(id, 2, soon(), { timeoutMs: 1 }), 'SV_TIMEOUT');
 
-  assert.match(error.message, /Cannot wait for the volume .* to become in-use: it is available after 1 ms/);
+  assert.match(error.message, /Cannot extend the volume .* to 2 GiB: it is extending after 1 ms/);
 });
