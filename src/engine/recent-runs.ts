@@ -134,9 +134,7 @@ export class RecentRuns implements Disposable {
       return;
     }
     if (id === undefined) this.#wide.delete(instance);
-    const ended = [...this.#open.values()].filter(run =>
-      id === undefined ? run.instance === instance && run.action === action : run.attachment === id,
-    );
+    const ended = [...this.#open.values()].filter(run => run.state === 'running' && isEndedBy(run, event));
     for (const run of ended) this.#end(run, event);
     this.#changed(instance);
   };
@@ -164,7 +162,8 @@ export class RecentRuns implements Disposable {
   }
 
   #end(run: Open, { durationMs, error }: AttachmentEvent): void {
-    this.#open.delete(run.attachment);
+    // A failure is told before what was begun is undone.
+    if (error === undefined) this.#open.delete(run.attachment);
     run.state = error === undefined ? 'done' : 'failed';
     if (error) run.error = { ...error, message: short(error.message) };
     if (durationMs !== undefined) {
@@ -172,6 +171,7 @@ export class RecentRuns implements Disposable {
       const before = Math.max(0, run.startedMs - (performance.now() - durationMs));
       run.steps = run.steps.map(step => ({ ...step, startMs: rounded(step.startMs + before) }));
       run.durationMs = durationMs;
+      run.startedMs -= before;
     }
     run.version = ++this.#version;
   }
@@ -182,10 +182,16 @@ export class RecentRuns implements Disposable {
   }
 }
 
-/** Of what nobody asked for, nobody tells the end: a pause is one. */
-function isOver({ action, startedMs, steps }: Open): boolean {
+/** Of what nobody asked for, and of undoing, nobody tells the end: a pause is one. */
+function isOver({ action, state, startedMs, steps }: Open): boolean {
+  if (action !== null && state === 'running') return false;
   const last = steps.at(-1);
-  return action === null && last !== undefined && performance.now() - startedMs - last.startMs - last.ms > PAUSE_MS;
+  return performance.now() - startedMs - (last ? last.startMs + last.ms : 0) > PAUSE_MS;
+}
+
+function isEndedBy(run: Open, { attachmentId, instance, action }: AttachmentEvent): boolean {
+  if (attachmentId !== undefined) return run.attachment === attachmentId;
+  return run.instance === instance && run.action === action;
 }
 
 function toRun({ startedMs: _, version: __, ...run }: Open): Run {

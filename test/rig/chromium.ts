@@ -171,6 +171,7 @@ export class Page implements AsyncDisposable {
       expression,
       awaitPromise: true,
       returnByValue: true,
+      allowUnsafeEvalBlockedByCSP: false,
     });
     if (exceptionDetails)
       throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text, { cause: expression });

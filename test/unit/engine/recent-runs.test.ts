@@ -59,6 +59,22 @@ test('a failure has its text, at the step and at the run', () => {
   assert.equal(run?.steps[0]?.failed?.length, 500);
 });
 
+test('what is undone after a failure was told is of the run that failed', () => {
+  using runs = new RecentRuns();
+  runs.since(0);
+  const told = events('attach');
+
+  told.start(id(1));
+  step(1, 'mount', { error: new Error('no') });
+  told.error(new ShiftvolError('SV_MOUNT', 'Cannot mount'), id(1));
+  step(1, 'undo device');
+
+  assert.deepEqual(
+    runs.since(0).runs.map(r => [r.action, r.state, r.steps.map(s => s.step)]),
+    [['attach', 'failed', ['mount', 'undo device']]],
+  );
+});
+
 test('a command of a whole instance is a run of each of its attachments, and ends them all', () => {
   using runs = new RecentRuns();
   runs.since(0);
