@@ -43,20 +43,21 @@ const MOST_RUNS = 256;
 export function hostSource(config: Config): PageSource {
   const path = socketPath(config.runDir);
   const known = new Map<number, Run>();
-  let version = 0;
+  let [epoch, version] = ['', 0];
   const ask = async (request: ApiRequest, signal: AbortSignal) => await callAgent(path, request, { signal });
 
-  /** The instances that something was done with since. Undefined: no agent. */
+  /** The instances that something was done with since; undefined where that is not known. */
   const askRuns = async (signal: AbortSignal): Promise<readonly string[] | undefined> => {
     const answer = await ask({ command: 'runs', since: version }, signal);
-    if (!answer) return undefined;
     // Our own agent's answer, see http/api.ts.
-    const { version: now, runs } = answer.result as ReturnType<Engine['runs']['since']>;
-    if (now < version) known.clear();
-    version = now;
+    const told = answer?.result as ReturnType<Engine['runs']['since']> | undefined;
+    const isSame = told !== undefined && told.epoch === epoch;
+    if (!isSame) known.clear();
+    [epoch, version] = [told?.epoch ?? '', told?.version ?? 0];
+    const runs = told?.runs ?? [];
     for (const run of runs) known.set(run.id, run);
     for (const id of known.keys()) if (known.size > MOST_RUNS) known.delete(id);
-    return runs.map(run => run.instance);
+    return isSame ? runs.map(run => run.instance) : undefined;
   };
 
   return {
@@ -87,7 +88,8 @@ export function hostSource(config: Config): PageSource {
         const instances = await askRuns(over.signal);
         if (instances) for (const instance of instances) changed(instance);
         else changed();
-        return instances ? ASK_MS : LOOK_MS;
+        // Without an agent each look takes the journal from others for a moment.
+        return epoch === '' ? LOOK_MS : ASK_MS;
       });
       return { [Symbol.dispose]: () => over.abort() };
     },

@@ -1,4 +1,5 @@
 /** What this process did lately, step by step, for a person who looks: bounded, in memory alone, and kept only while somebody asks. */
+import { randomUUID } from 'node:crypto';
 import { type ErrorReport, report } from '../errors.ts';
 import { eventChannel } from './events.ts';
 import type { AttachmentEvent } from './model.ts';
@@ -45,6 +46,7 @@ export class RecentRuns implements Disposable {
   /** Commands that name no attachment (destroy, detach all), by instance: each step says which one it is of. */
   readonly #wide = new Map<string, AttachmentEvent['action']>();
   readonly #listeners = new Set<(instance: string) => void>();
+  #epoch = '';
   #version = 0;
   #nextId = 1;
   #kept = 0;
@@ -65,9 +67,10 @@ export class RecentRuns implements Disposable {
 
   /**
    * What has changed since `version` (0: all that is remembered), the oldest first. Whoever asks for the first time has nothing
-   * remembered yet, and is remembered for until he has not asked for a minute.
+   * remembered yet, and is remembered for until he has not asked for a minute. With another epoch than before something may have been done
+   * that nobody remembers.
    */
-  since(version: number): { readonly version: number; readonly runs: readonly Run[] } {
+  since(version: number): { readonly epoch: string; readonly version: number; readonly runs: readonly Run[] } {
     this.#listen();
     clearTimeout(this.#forget);
     this.#forget = setTimeout(() => {
@@ -76,7 +79,11 @@ export class RecentRuns implements Disposable {
     }, FORGET_MS).unref();
     // A version of an earlier process, or from before all was forgotten.
     const known = version > this.#version ? 0 : version;
-    return { version: this.#version, runs: this.#runs.filter(run => run.version > known).map(toRun) };
+    return {
+      epoch: this.#epoch,
+      version: this.#version,
+      runs: this.#runs.filter(run => run.version > known).map(toRun),
+    };
   }
 
   /** Calls back with the instance whose attachments may be others by now. Returns the way to stop that. */
@@ -99,6 +106,7 @@ export class RecentRuns implements Disposable {
   #listen(): void {
     if (this.#listening) return;
     this.#listening = true;
+    this.#epoch = randomUUID();
     stepChannel.subscribe(this.#onStep);
     eventChannel.subscribe(this.#onEvent);
   }

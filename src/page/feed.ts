@@ -52,7 +52,8 @@ type SectionState = {
   dirtyAt: number;
   /** All of it. */
   readAt: number;
-  notBefore: number;
+  allNotBefore: number;
+  someNotBefore: number;
   reading: boolean;
   timer: NodeJS.Timeout | undefined;
   failed: string | undefined;
@@ -145,7 +146,8 @@ export class Feed implements Disposable {
       dirty: 'all',
       dirtyAt: 0,
       readAt: Number.NEGATIVE_INFINITY,
-      notBefore: 0,
+      allNotBefore: 0,
+      someNotBefore: 0,
       reading: false,
       timer: undefined,
       failed: undefined,
@@ -205,7 +207,8 @@ export class Feed implements Disposable {
   /** What is otherwise than before. */
   async #look(state: SectionState, signal: AbortSignal): Promise<object | undefined> {
     const { section } = state;
-    const groups = state.readAt + section.idleMs <= performance.now() ? 'all' : state.dirty;
+    const isIdle = Math.max(state.readAt + section.idleMs, state.allNotBefore) <= performance.now();
+    const groups = isIdle ? 'all' : state.dirty;
     state.dirty = new Set();
     const started = performance.now();
     let failed: string | undefined;
@@ -218,9 +221,12 @@ export class Feed implements Disposable {
       failed = error instanceof Error ? error.message.slice(0, 500) : 'it cannot be read';
     }
     const now = performance.now();
-    if (groups === 'all') state.readAt = now;
     this.ticks.set(section.name, now - started);
-    state.notBefore = now + Math.max(section.restMs, (now - started) / PART);
+    const notBefore = now + Math.max(section.restMs, (now - started) / PART);
+    if (groups === 'all') {
+      state.readAt = now;
+      state.allNotBefore = notBefore;
+    } else state.someNotBefore = notBefore;
     if (!change && failed === state.failed) return undefined;
     state.failed = failed;
     return { ...(change ?? { set: new Raw('[]'), gone: [] }), failed: failed ?? null };
@@ -251,10 +257,11 @@ export class Feed implements Disposable {
   }
 }
 
-function dueAt({ section, dirty, dirtyAt, readAt, notBefore }: SectionState): number {
-  const changed = dirty === 'all' || dirty.size > 0;
-  const idle = readAt + section.idleMs;
-  return Math.max(notBefore, changed ? Math.min(dirtyAt + GATHER_MS, idle) : idle);
+/** What all of it cost puts off looking at all of it, not at a part. */
+function dueAt({ section, dirty, dirtyAt, readAt, allNotBefore, someNotBefore }: SectionState): number {
+  const idle = Math.max(allNotBefore, readAt + section.idleMs);
+  if (dirty === 'all') return Math.min(idle, Math.max(allNotBefore, dirtyAt + GATHER_MS));
+  return dirty.size === 0 ? idle : Math.min(idle, Math.max(someNotBefore, dirtyAt + GATHER_MS));
 }
 
 /** Takes over the rows that were read. Undefined where nothing is otherwise. */

@@ -7,6 +7,7 @@ import { floorCase } from './cases/floor.ts';
 import { idleCase } from './cases/idle.ts';
 import { lxdCase } from './cases/lxd.ts';
 import { migrateCase } from './cases/migrate.ts';
+import { pageCase } from './cases/page.ts';
 import { routeCase } from './cases/route.ts';
 import { rpcCase } from './cases/rpc.ts';
 import { soakCase } from './cases/soak.ts';
@@ -26,6 +27,7 @@ const RUN = {
   route: routeCase,
   rpc: rpcCase,
   migrate: migrateCase,
+  page: pageCase,
   soak: soakCase,
 } as const satisfies Record<CaseName, Case>;
 

@@ -10,6 +10,7 @@ export const CASES = [
   'route',
   'rpc',
   'migrate',
+  'page',
   'soak',
 ] as const;
 export type CaseName = (typeof CASES)[number];
