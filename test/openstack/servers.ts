@@ -255,8 +255,19 @@ export class Servers {
   }
 
   /** What an operator says of a host that he knows to be dead, so that Nova need not find out. */
-  async forceDown(host: string, isDown: boolean): Promise<void> {
-    await this.#setService(host, { forced_down: isDown });
+  async forceDown(host: string): Promise<void> {
+    await this.#setService(host, { forced_down: true });
+  }
+
+  /** False: Nova does not let it up yet. */
+  async tryForceUp(host: string): Promise<boolean> {
+    try {
+      await this.#setService(host, { forced_down: false });
+      return true;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 400) return false;
+      throw error;
+    }
   }
 
   async #setService(host: string, json: object): Promise<void> {

@@ -88,7 +88,7 @@ export class Cloud {
     // What was reported before a restart does not count.
     const since = Date.now();
     const running = hosts.filter(host => this.processes.pid(`nova-compute-${host}`) !== undefined);
-    for (const host of hosts) this.processes.start(compute(this.settings, host));
+    for (const host of hosts) this.launchCompute(host);
     for (const host of hosts) {
       const isFresh = (at: string | null) => running.includes(host) || Date.parse(`${at}Z`) > since - 1000;
       await this.#until(`nova-compute on ${host}`, `nova-compute-${host}`, async () => {
@@ -99,6 +99,11 @@ export class Cloud {
         return known.some(h => h.hypervisor_hostname === host) && placed.resource_providers.length > 0;
       });
     }
+  }
+
+  /** Without waiting for it. */
+  launchCompute(host: string): void {
+    this.processes.start(compute(this.settings, host));
   }
 
   async stopCompute(host: string, options: { readonly kill?: boolean } = {}): Promise<void> {
