@@ -1,7 +1,8 @@
 /** A host dies with its servers on it: they are evacuated, and when it is back it must not touch a volume that is elsewhere by then. */
 import assert from 'node:assert/strict';
-import { type Server, waited } from './servers.ts';
+import type { Server } from './servers.ts';
 import { step } from './steps.ts';
+import { waited } from './waited.ts';
 import type { OpenStack } from './world.ts';
 
 export function evacuationSteps(stack: () => OpenStack): void {

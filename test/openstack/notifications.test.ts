@@ -11,7 +11,8 @@ import { makeRootfs } from '../rig/busybox.ts';
 import { Cloud } from '../rig/cloud/cloud.ts';
 import { ComputeHost } from './host.ts';
 import { uploadImages } from './images.ts';
-import { type Server, Servers, waited } from './servers.ts';
+import { type Server, Servers } from './servers.ts';
+import { waited } from './waited.ts';
 
 const HOST = 'node3';
 const TARGET = '/mnt/data';

@@ -1,12 +1,9 @@
 /** Servers, volumes and images, as a user of the cloud makes them: Nova's, Cinder's and Glance's REST APIs. */
 import assert from 'node:assert/strict';
 import { createReadStream } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import * as z from 'zod';
 import { ApiError, type CloudApi } from '../rig/cloud/api.ts';
-
-const WAIT_MS = 120_000;
-const LOOK_MS = 150;
+import { waited } from './waited.ts';
 
 const SERVER = z
   .object({
@@ -284,20 +281,5 @@ export class Servers {
     const flavor = { id: name, name, vcpus: 1, ram: facts.ramMb, disk: facts.diskGb };
     await this.#api.post('nova', '/flavors', { flavor });
     if (facts.specs) await this.#api.post('nova', `/flavors/${name}/os-extra_specs`, { extra_specs: facts.specs });
-  }
-}
-
-/** Looks again and again. @throws with `what` after two minutes */
-export async function waited<T>(
-  what: string,
-  look: () => Promise<T | undefined | false>,
-  limitMs = WAIT_MS,
-): Promise<T> {
-  const deadline = Date.now() + limitMs;
-  for (;;) {
-    const seen = await look();
-    if (seen) return seen;
-    if (Date.now() > deadline) throw new Error(`waited ${limitMs} ms in vain for ${what}`);
-    await sleep(LOOK_MS);
   }
 }

@@ -1,8 +1,9 @@
 /** Cinder's volumes in servers: mounted with the right owners, let go of, and nothing is chowned. */
 import assert from 'node:assert/strict';
 import { statSync } from 'node:fs';
-import { type Server, waited } from './servers.ts';
+import type { Server } from './servers.ts';
 import { step } from './steps.ts';
+import { waited } from './waited.ts';
 import type { OpenStack } from './world.ts';
 
 const HOLDER = 'cd /mnt/data && (sleep 600 > /dev/null 2>&1 & echo $! > /tmp/holder)';
