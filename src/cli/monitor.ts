@@ -1,6 +1,8 @@
 /** The port for monitors and people, and what is said on it: loaded only where `http.listen` is set. */
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/schema.ts';
+import { explain } from '../errors.ts';
 import { listen, type Route } from '../http/listener.ts';
 import type { Log } from '../log/log.ts';
 import { type Metrics, newMetrics } from '../metrics/client.ts';
@@ -27,10 +29,50 @@ export async function openMonitor({ config, routes = [], ...options }: MonitorOp
   const { listen: address, metrics } = config.http;
   if (address === null) return { [Symbol.asyncDispose]: async () => undefined };
   const all = [...healthRoutes(options.health), ...(metrics ? [metricsOf(options)] : []), ...routes];
-  const server = await listen({ address, routes: all });
-  options.log.info('listens for monitors', { url: server.url, metrics });
-  return server;
+  return await listenWhenThere(address, all, options.log);
 }
+
+/** At a boot the agent is there before the network: an address that this host does not have yet is waited for, and nothing waits for it. */
+async function listenWhenThere(address: string, routes: readonly Route[], log: Log): Promise<AsyncDisposable> {
+  const stop = new AbortController();
+  const once = async () => {
+    const server = await listen({ address, routes });
+    log.info('listens for monitors', { url: server.url });
+    return server;
+  };
+  const later = async (): Promise<AsyncDisposable | undefined> => {
+    for (;;) {
+      await sleep(ADDRESS_MS, undefined, { signal: stop.signal, ref: false }).catch(() => undefined); // only the abort ends it early
+      if (stop.signal.aborted) return undefined;
+      try {
+        return await once();
+      } catch (error) {
+        if (!isNotThere(error)) log.warn(`nobody listens for monitors: ${explain(error)}`);
+      }
+    }
+  };
+  try {
+    return await once();
+  } catch (error) {
+    if (!isNotThere(error)) throw error;
+    log.warn('this host does not have the address for monitors yet; it is tried again', { address });
+    const waiting = later();
+    return {
+      async [Symbol.asyncDispose]() {
+        stop.abort();
+        await (await waiting)?.[Symbol.asyncDispose]();
+      },
+    };
+  }
+}
+
+const ADDRESS_MS = 2000;
+
+const isNotThere = (error: unknown): boolean =>
+  error instanceof Error &&
+  error.cause instanceof Error &&
+  'code' in error.cause &&
+  error.cause.code === 'EADDRNOTAVAIL';
 
 function metricsOf({ role, health, fill }: Pick<MonitorOptions, 'role' | 'health' | 'fill'>): Route {
   const metrics = newMetrics();

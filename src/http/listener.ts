@@ -54,6 +54,7 @@ export async function listen({ address, routes }: ListenOptions): Promise<AsyncD
   } catch (cause) {
     throw new ShiftvolError('SV_CONFIG', `Cannot listen on "${address}"`, { field: 'http.listen', cause });
   }
+  server.on('error', () => undefined); // of one connection that could not be taken
   const bound = server.address();
   const at = typeof bound === 'object' && bound !== null ? bound : { address: host, port };
   const onlyHere = isLoopback(at.address);

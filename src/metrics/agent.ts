@@ -36,9 +36,10 @@ export type AgentParts = {
   readonly recovered: () => Recovered | undefined;
 };
 
-/** The runtime lists all of its instances for it. */
+/** The runtime lists all of its instances for it. One that is away is not waited for by every scrape. */
 const IDS_EVERY_MS = 60_000;
-const IDS_MS = 5000;
+const IDS_AGAIN_MS = 10_000;
+const IDS_MS = 2000;
 
 /** Returns what brings them up to date. */
 export function agentMetrics(metrics: Metrics, parts: AgentParts): () => Promise<void> {
@@ -148,12 +149,13 @@ const count = <T>(all: readonly T[] | undefined, is: (one: T) => boolean): numbe
 function ids(metrics: Metrics, parts: AgentParts): () => Promise<void> {
   const size = metrics.gauge('shiftvol_id_space_size', 'Host ids (uids) that are ours to give away.');
   const used = metrics.gauge('shiftvol_id_space_used', 'Those of them that somebody has: we, the runtime, others.');
-  let askedAt = Number.NEGATIVE_INFINITY;
+  let nextAt = 0;
   return async () => {
-    if (performance.now() - askedAt < IDS_EVERY_MS) return;
+    if (performance.now() < nextAt) return;
+    nextAt = performance.now() + IDS_AGAIN_MS;
     const now = await parts.ids(AbortSignal.timeout(IDS_MS));
     size.set(now.size);
     used.set(now.used);
-    askedAt = performance.now();
+    nextAt = performance.now() + IDS_EVERY_MS;
   };
 }
