@@ -53,7 +53,8 @@ export function hostSource(config: Config): PageSource {
     const told = answer?.result as ReturnType<Engine['runs']['since']> | undefined;
     const isSame = told !== undefined && told.epoch === epoch;
     if (!isSame) known.clear();
-    [epoch, version] = [told?.epoch ?? '', told?.version ?? 0];
+    // Of another memory all is asked for the next time.
+    [epoch, version] = [told?.epoch ?? '', isSame ? told.version : 0];
     const runs = told?.runs ?? [];
     for (const run of runs) known.set(run.id, run);
     for (const id of known.keys()) if (known.size > MOST_RUNS) known.delete(id);
