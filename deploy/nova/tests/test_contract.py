@@ -3,6 +3,7 @@ import inspect
 import json
 import os
 import re
+import uuid
 
 from nova.virt import driver as nova_driver
 from nova.virt.shiftvol.driver import ShiftvolDriver
@@ -45,6 +46,20 @@ def test_the_method_calls_the_agent_with_these_arguments(driver, agent, monkeypa
     assert set(context) >= {'request_id', 'global_request_id'}
     wire = json.dumps([sent, context])
     assert not [secret for secret in samples.SECRETS if secret in wire]
+
+
+def test_a_call_that_osprofiler_traces_says_where_it_is_and_not_its_key(driver, agent):
+    profiler = pytest.importorskip('osprofiler.profiler')
+    traced = profiler.init('the-key', base_id=str(uuid.uuid4()))
+    try:
+        driver.get_info(samples.instance())
+    finally:
+        profiler.clean()
+
+    _, _, context = agent.calls[-1]
+    assert context['trace_info'] == {'base_id': traced.get_base_id(), 'parent_id': traced.get_id()}
+    driver.get_info(samples.instance())
+    assert 'trace_info' not in agent.calls[-1][2]
 
 
 @pytest.mark.parametrize('name', [n for n, f in inspect.getmembers(ShiftvolDriver, inspect.isfunction)

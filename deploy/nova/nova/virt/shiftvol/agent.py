@@ -4,11 +4,13 @@ import time
 from oslo_context import context as oslo_context
 from oslo_log import log as logging
 import oslo_messaging as messaging
+from oslo_utils import importutils
 
 from nova import rpc
 from nova.virt.shiftvol.conf import CONF
 
 LOG = logging.getLogger(__name__)
+profiler = importutils.try_import('osprofiler.profiler')
 # One try to reach an agent that may still be starting.
 KNOCK_SECONDS = 5
 
@@ -45,4 +47,11 @@ def _request_ids():
     """What tells one request from another in the logs. The rest of Nova's context, with its token, stays here."""
     context = oslo_context.get_current()
     return {'request_id': getattr(context, 'request_id', None),
-            'global_request_id': getattr(context, 'global_request_id', None)}
+            'global_request_id': getattr(context, 'global_request_id', None),
+            **_trace_info()}
+
+
+def _trace_info():
+    """Where osprofiler is in a trace, so that the agent's spans come to lie below Nova's. Its key stays here."""
+    traced = profiler.get() if profiler else None
+    return {'trace_info': {'base_id': traced.get_base_id(), 'parent_id': traced.get_id()}} if traced else {}
