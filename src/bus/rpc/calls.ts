@@ -35,7 +35,6 @@ export type RpcCounters = {
   expired: number;
 };
 
-const REFUSED = 'cannot do what a caller asks';
 /** What only looks is small. */
 const QUICK_BYTES = 64 * 1024;
 
@@ -242,13 +241,13 @@ export class Calls {
       const told = remoteErrorOf(error, method);
       // Whoever answers with an error of the caller's own world has told of it himself.
       const facts = {
-        reason: explain(error),
         method,
         error: `${told.module}.${told.className}`,
         ...(context.requestId === undefined ? {} : { request_id: context.requestId }),
       };
-      if (error instanceof RemoteError) this.#log.debug(REFUSED, facts);
-      else this.#refused.say(REFUSED, facts);
+      const text = `cannot do what a caller asks: ${explain(error)}`;
+      if (error instanceof RemoteError) this.#log.debug(text, facts);
+      else this.#refused.say(text, facts);
       if (to) this.#tell(to, told);
     }
   }
