@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const SOURCES = [
   ...['src', 'build', 'bin', 'deploy', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json'],
-  ...['plugin.yaml', 'README.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'LICENSE'],
+  ...['plugin.yaml', 'README.md', 'ARCHITECTURE.md', 'DECISIONS.md', 'CHANGELOG.md', 'LICENSE'],
 ];
 
 export type Checkout = AsyncDisposable & {

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 /**
- * Who may import whom. Changing this table is a design decision: say why in ARCHITECTURE.md.
+ * Who may import whom. Changing this table is a design decision: say why in DECISIONS.md.
  * Files in src/ itself (errors, brand) may be imported by all. `engine` means its types and interfaces for those below it.
  */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
