@@ -55,7 +55,7 @@ function ratesText({ work }: TopFacts): string {
   const rates = actions.map(
     ({ action, perSecond, failed }) => `${action} ${perSecond.toFixed(1)}/s${failed > 0 ? ` (${failed} failed)` : ''}`,
   );
-  return `${rates.length === 0 ? 'nothing' : rates.join('  ')}  now ${running}  in the last ${watchedSeconds} s`;
+  return `${rates.length === 0 ? 'nothing' : rates.join('  ')}  under way ${running}  in the last ${watchedSeconds} s`;
 }
 
 function statesText({ states }: TopFacts): string {

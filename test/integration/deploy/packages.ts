@@ -18,7 +18,7 @@ const PACKAGES = [
 ];
 /** All files, but those of dpkg, apt, systemd, man-db and mount(8) themselves. */
 const FILES =
-  'find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /var/lib/dpkg -o -path /var/log -o -path /var/cache -o -path /var/lib/systemd -o -path /var/lib/apt -o -path /tmp -o -path /run/mount -o -name "sub[ug]id*" \\) -prune -o -print | sort; ls -d /var/cache/shiftvol 2>/dev/null || true';
+  'find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /var/lib/dpkg -o -path /var/log -o -path /var/cache -o -path /var/lib/systemd -o -path /var/lib/apt -o -path /tmp -o -path /run/mount -o -path /run/systemd -o -name "sub[ug]id*" \\) -prune -o -print | sort; ls -d /var/cache/shiftvol 2>/dev/null || true';
 
 let checkout: Checkout;
 let first: string;
@@ -52,7 +52,7 @@ for (const suite of SUITES)
 
     /** What the script printed. */
     async function inside(script: string): Promise<string> {
-      const { status, output } = await root.run(`set -e\n${script}`);
+      const { status, output } = await root.run(`set -e\nexport PATH=/usr/local/bin:$PATH HOME=/tmp\n${script}`);
       assert.equal(status, 0, `${script}\n${output}`);
       return output;
     }
@@ -62,10 +62,10 @@ for (const suite of SUITES)
       before_ = await inside(FILES);
       const install = deployBlock('by package', { './shiftvol_VERSION_amd64.deb': `/${basename(first)}`, '20G': '2G' });
 
-      const output = await inside(`cd /; ${install}; shiftvol pool status --json; shiftvol --version`);
+      const output = await inside(`cd /\n${install}\nshiftvol pool status --json\nshiftvol --version`);
 
       assert.match(output, /"mounted":true,.*"reflink":true/);
-      assert.match(output, /ok +mount-calls|kernel/);
+      assert.match(output, /ok +mount-calls/);
       assert.match(output, /\n\d+\.\d+\.\d+\n$/);
       const { checks }: { checks: { check: string; ok: unknown; detail: string }[] } = JSON.parse(
         (await root.run('shiftvol doctor --json')).output,
