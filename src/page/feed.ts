@@ -3,7 +3,7 @@
  * and put into words once, however many look. What changed since is kept for those who were away for a moment, up to a bound.
  */
 import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 
 export type Section = {
   readonly name: string;
@@ -37,6 +37,8 @@ const PART = 0.1;
 const FIRST_MS = 1500;
 /** Steps come in dozens. */
 const GATHER_MS = 100;
+/** The event loop is not held up for longer. */
+const TURN_MS = 4;
 const MOST_FRAMES = 512;
 const MOST_FRAME_BYTES = 4 * 2 ** 20;
 const MOST_GROUPS = 64;
@@ -214,7 +216,7 @@ export class Feed implements Disposable {
     let failed: string | undefined;
     let change: { set: Raw; gone: readonly string[] } | undefined;
     try {
-      change = difference(state, await section.read(groups, signal), groups);
+      change = await difference(state, await section.read(groups, signal), groups);
     } catch (error) {
       if (signal.aborted) return undefined;
       this.#options.onError(section.name, error);
@@ -264,15 +266,20 @@ function dueAt({ section, dirty, dirtyAt, readAt, allNotBefore, someNotBefore }:
   return dirty.size === 0 ? idle : Math.min(idle, Math.max(someNotBefore, dirtyAt + GATHER_MS));
 }
 
-/** Takes over the rows that were read. Undefined where nothing is otherwise. */
-function difference(
+/** Takes over the rows that were read; others have their turn in between. Undefined where nothing is otherwise. */
+async function difference(
   state: SectionState,
   rows: readonly SectionRow[],
   groups: ReadonlySet<string> | 'all',
-): { set: Raw; gone: readonly string[] } | undefined {
+): Promise<{ set: Raw; gone: readonly string[] } | undefined> {
   const set: string[] = [];
   const seen = new Set<string>();
+  let turn = performance.now();
   for (const { key, group, value } of rows) {
+    if (performance.now() - turn > TURN_MS) {
+      await nextTurn();
+      turn = performance.now();
+    }
     const json = JSON.stringify(value);
     seen.add(key);
     if (state.rows.get(key)?.json === json) continue;

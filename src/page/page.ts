@@ -50,7 +50,8 @@ export function makePage(
         name: 'ids',
         grouped: false,
         idleMs: 10_000,
-        restMs: 1000,
+        // Thousands of rows, which an attach seldom changes.
+        restMs: 5000,
         read: async (_groups, signal) => {
           const rows = idRows(await source.claims(signal));
           return rows.map(row => {
