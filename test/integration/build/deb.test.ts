@@ -81,6 +81,7 @@ test('it is installed, runs, is upgraded under what is mounted, and goes without
 
   const purged = await inside('dpkg --purge shiftvol 2>&1; rm -f /etc/subuid- /etc/subgid-');
   assert.match(purged, /Purging configuration files for shiftvol/);
+  assert.match(purged, /^shiftvol: kept: root's lines /m);
   const [was, is] = [new Set(before.split('\n')), new Set((await inside(FILES)).split('\n'))];
   assert.deepEqual([...was.symmetricDifference(is)], []);
 });

@@ -146,6 +146,8 @@ umount /run/shiftvol/volumes/x && rmdir /run/shiftvol/volumes/x`);
       const output = await inside(`${deployBlock('remove')}\n${deployBlock('remove the package')}`);
 
       assert.match(output, /Purging configuration files for shiftvol/);
+      assert.match(output, /^shiftvol: kept: root's lines in \/etc\/subuid/m);
+      assert.match(await inside('cat /etc/subuid'), /^root:1048576:/m);
       const [was, is] = [new Set(before_.split('\n')), new Set((await inside(FILES)).split('\n'))];
       assert.deepEqual([...is.difference(was)], []);
       assert.deepEqual([...was.difference(is)], []);
