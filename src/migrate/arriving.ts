@@ -1,5 +1,5 @@
 /** The destination's half of a first pass: fetched while the instance still runs on the other host, and kept for its last pass. */
-import { explain, isError, type ShiftvolError } from '../errors.ts';
+import { explain, isError } from '../errors.ts';
 import { arrived, endOffer, fetchVolume, type Told } from './fetch.ts';
 import { Incoming, type Pool } from './incoming.ts';
 
@@ -61,7 +61,7 @@ export class Arriving {
     } catch (error) {
       log.warn(`the first pass of a root did not arrive: ${explain(error)}`, about);
       if (!signal.aborted)
-        await endOffer(told, { signal, ...trusted }).catch((e: ShiftvolError) => log.warn(explain(e), about));
+        await endOffer(told, { signal, ...trusted }).catch((e: unknown) => log.warn(explain(e), about));
     }
   }
 }
