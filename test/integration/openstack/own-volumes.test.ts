@@ -1,117 +1,16 @@
 /** Attachments of this host's own: what is asked of Cinder in which order, and what is left where it goes wrong. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
-import type { AttachCommand, Attachment, Command, Connection } from '../../../src/engine/model.ts';
-import { Secrets } from '../../../src/engine/secrets.ts';
-import type { Connections, VolumeHost } from '../../../src/engine/volume-ports.ts';
+import { test } from 'node:test';
 import { ShiftvolError } from '../../../src/errors.ts';
 import { Barbican } from '../../../src/openstack/barbican.ts';
-import { Cinder } from '../../../src/openstack/cinder.ts';
-import { asOwn, ownAttachment, ownConnections } from '../../../src/openstack/own-connections.ts';
+import { asOwn, ownAttachment } from '../../../src/openstack/own-connections.ts';
 import { OwnNotes } from '../../../src/openstack/own-notes.ts';
-import { OwnVolumes } from '../../../src/openstack/own-volumes.ts';
 import { CloudSession } from '../../../src/openstack/session.ts';
-import { type Client, failure, logInto, soon, startClient } from './client.ts';
-import { readConversation } from './conversation.ts';
-import { CONNECTOR } from './demo.ts';
-import type { Asked, MakeTrouble, Trouble } from './replay.ts';
-
-const dir = mkdtempSync(join(tmpdir(), 'shiftvol-own-'));
-after(() => rmSync(dir, { recursive: true }));
-
-const reserved = readConversation('volumes').exchanges.find(
-  e => e.method === 'POST' && e.path.endsWith('/attachments'),
-);
-const RESERVED: Trouble = { status: 200, body: reserved?.answer.text ?? '' };
-const { id: attachmentId, volume_id: volumeId } = JSON.parse(RESERVED.body ?? '').attachment as Record<string, string>;
-const isReserve = ({ method, path }: Asked): boolean => method === 'POST' && path.endsWith('/attachments');
-
-const connection: Connection = {
-  type: 'nfs',
-  volumeId: volumeId ?? '',
-  name: 'nfs-volume',
-  kind: 'file',
-  readOnly: false,
-  facts: { share: 'x' },
-};
-const COMMAND = {
-  action: 'attach',
-  instance: { ref: 'c1' },
-  target: '/mnt/data',
-  readOnly: false,
-  volume: 'demo-volume',
-} as const;
-
-type Rig = AsyncDisposable & {
-  readonly client: Client;
-  readonly volumes: OwnVolumes;
-  readonly notes: () => readonly string[];
-  readonly did: readonly string[];
-  /** Another run of the agent. */
-  restarted(): OwnVolumes;
-};
-
-let rigs = 0;
-async function makeRig(trouble: MakeTrouble = () => undefined): Promise<Rig> {
-  const client = await startClient(
-    ['volumes'],
-    (asked, times) => trouble(asked, times) ?? (isReserve(asked) ? RESERVED : undefined),
-  );
-  const directory = join(dir, String(++rigs));
-  const make = () =>
-    new OwnVolumes({
-      notes: new OwnNotes(directory),
-      cinder: async () => new Cinder(client.session),
-      connector: async () => CONNECTOR,
-      read: async () => ({ connection, secrets: new Secrets({ key: 'hidden-secret' }) }),
-      log: logInto(client.lines),
-    });
-  return {
-    client,
-    volumes: make(),
-    restarted: make,
-    notes: () => {
-      try {
-        return readdirSync(directory);
-      } catch {
-        return [];
-      }
-    },
-    get did() {
-      return client.cloud.asked.filter(a => /attachments/.test(a.path)).map(a => a.method);
-    },
-    [Symbol.asyncDispose]: () => client[Symbol.asyncDispose](),
-  };
-}
-
-/** An engine that attaches, or does not. */
-function host(execute?: () => never): VolumeHost & { readonly commands: AttachCommand[] } {
-  const commands: AttachCommand[] = [];
-  const attachments: Attachment[] = [];
-  return {
-    commands,
-    list: () => attachments,
-    recover: async () => assert.fail('nothing is unfinished'),
-    preview: async () => assert.fail('nobody asked'),
-    execute: async (command: Command) => {
-      execute?.();
-      assert.equal(command.action, 'attach');
-      commands.push(command);
-      const status = { state: 'attached', device: '/dev/loop0', fsType: 'ext4', attachedAt: '' } as const;
-      // Of a plan nothing else is looked at.
-      attachments.push({
-        plan: { source: command.source } as Attachment['plan'],
-        status,
-        createdAt: '',
-        updatedAt: '',
-      });
-      return { action: 'attach', changed: true, attachments, durationMs: 1, steps: [] };
-    },
-  };
-}
+import { failure, soon, startClient } from './client.ts';
+import { attachmentId, COMMAND, connection, host, isReserve, makeRig, RESERVED, volumeId } from './own-rig.ts';
+import type { Trouble } from './replay.ts';
 
 test('the volume is reserved, exported, handed to the engine with its attachment’s id, and nothing is noted any more', async () => {
   await using rig = await makeRig();
@@ -185,7 +84,7 @@ test('what Cinder does not let go of now is let go of by recover', async () => {
 
 test('a note that cannot be read is told, and stands in the way of no other', async () => {
   await using rig = await makeRig();
-  const directory = join(dir, String(rigs));
+  const directory = rig.directory;
   const notes = new OwnNotes(directory);
   notes.know(notes.begin(volumeId ?? ''), attachmentId ?? '');
   writeFileSync(join(directory, '0.json'), '{"volumeId": 1');
@@ -201,7 +100,7 @@ test('a note that cannot be read is told, and stands in the way of no other', as
 
 test('an attachment that the journal has is not touched by recover', async () => {
   await using rig = await makeRig();
-  const note = new OwnNotes(join(dir, String(rigs)));
+  const note = new OwnNotes(rig.directory);
   note.know(note.begin(volumeId ?? ''), attachmentId ?? '');
 
   const left = await rig.restarted().sweep([asOwn(connection, attachmentId ?? '')], { dryRun: false, signal: soon() });
@@ -250,74 +149,6 @@ test('where nothing was begun recover asks nobody', async () => {
   assert.deepEqual(rig.client.cloud.asked, []);
 });
 
-function inner(did: string[]): Connections {
-  return {
-    isOwn: () => false,
-    connect: async (_, { secrets }) => {
-      did.push(`connect ${secrets === undefined ? 'without' : 'with'} secrets`);
-      return { kind: 'file', path: '/x' };
-    },
-    find: async () => undefined,
-    disconnect: async () => void did.push('disconnect'),
-    extend: async () => 0,
-  };
-}
-
-test('Cinder is told after the volume is here, and after it is gone; what Nova connected is none of ours', async () => {
-  await using rig = await makeRig();
-  const did: string[] = [];
-  const cinder = async () => {
-    did.push('cinder');
-    return new Cinder(rig.client.session);
-  };
-  const wrapped = ownConnections({ connections: inner(did), cinder, read: async () => ({ secrets: new Secrets() }) });
-  const own = asOwn(connection, attachmentId ?? '');
-
-  await wrapped.connect(connection, { secrets: new Secrets() });
-  await wrapped.disconnect(connection, {});
-  assert.deepEqual(did.splice(0), ['connect with secrets', 'disconnect']);
-  await wrapped.connect(own, { secrets: new Secrets() });
-  await wrapped.disconnect(own, {});
-  assert.deepEqual(did, ['connect with secrets', 'cinder', 'disconnect', 'cinder']);
-  assert.deepEqual(rig.did, ['POST', 'DELETE']);
-});
-
-test('after a reboot secrets are asked for again, and where Cinder is away it is tried without', async () => {
-  let away = false;
-  await using rig = await makeRig(({ path }) => (away && path.includes('/attachments/') ? { status: 500 } : undefined));
-  const did: string[] = [];
-  const wrapped = ownConnections({
-    connections: inner(did),
-    cinder: async () => new Cinder(rig.client.session),
-    read: async () => ({ secrets: new Secrets({ a: 'b' }) }),
-    log: logInto(rig.client.lines),
-  });
-  const own = asOwn(connection, attachmentId ?? '');
-
-  await wrapped.connect(own, {});
-  away = true;
-  await wrapped.connect(own, {});
-
-  assert.deepEqual(did, ['connect with secrets', 'connect without secrets']);
-  assert.ok(rig.client.lines.some(line => line.startsWith('Cinder does not tell how')));
-});
-
-test('after a reboot a volume whose attachment Cinder has no more is not connected: it may be elsewhere', async () => {
-  await using rig = await makeRig(({ path }) => (path.includes('/attachments/') ? { status: 404 } : undefined));
-  const did: string[] = [];
-  const wrapped = ownConnections({
-    connections: inner(did),
-    cinder: async () => new Cinder(rig.client.session),
-    read: async () => ({ secrets: new Secrets() }),
-  });
-  const own = asOwn(connection, attachmentId ?? '');
-
-  assert.deepEqual([wrapped.isOwn(own), wrapped.isOwn(connection)], [true, false]);
-  await failure(wrapped.connect(own, {}), 'SV_OPENSTACK_NOT_FOUND');
-
-  assert.deepEqual(did, []);
-});
-
 test('a key comes from Barbican as it is; one that is not there is none', async () => {
   await using client = await startClient(['volumes'], ({ path, headers }) => {
     if (path.endsWith('/auth/tokens')) return undefined;
@@ -329,29 +160,6 @@ test('a key comes from Barbican as it is; one that is not there is none', async 
 
   assert.equal(await new Barbican(session).key('none', soon()), undefined);
   assert.deepEqual(await new Barbican(session).key('k1', soon()), Buffer.from('its bytes'));
-});
-
-test('a volume that this host attached for itself is made larger at Cinder first, in whole GiB and never twice; others are not touched', async () => {
-  let size = 1;
-  const asked: string[] = [];
-  const isVolume = ({ path }: Asked) => path.includes(`/volumes/${volumeId}`);
-  await using rig = await makeRig(request => {
-    if (!isVolume(request)) return undefined;
-    asked.push(request.method);
-    if (request.method === 'POST') {
-      size = 3;
-      return { status: 202, body: '' };
-    }
-    return { status: 200, body: JSON.stringify({ volume: { id: volumeId, status: 'in-use', size } }) };
-  });
-  const own = asOwn(connection, attachmentId ?? '');
-
-  await rig.volumes.enlarge(connection, 5 * 2 ** 30, soon());
-  assert.deepEqual(asked, []);
-  await rig.volumes.enlarge(own, 2 * 2 ** 30 + 1, soon());
-  assert.deepEqual(asked, ['GET', 'POST', 'GET']);
-  await rig.volumes.enlarge(own, 3 * 2 ** 30, soon());
-  assert.deepEqual(asked.slice(3), ['GET']);
 });
 
 test('a volume that several may attach is attached for reading only, and else not even reserved', async () => {
