@@ -12,7 +12,9 @@ export type Answer = { readonly result?: unknown; readonly error?: ErrorReport }
 /** One question to the agent's socket. Undefined where the agent died over it, or was not there. */
 export async function ask(world: World, question: ApiRequest): Promise<Answer | undefined> {
   const { promise, resolve } = Promise.withResolvers<Answer | undefined>();
-  const call = request({ socketPath: socketPath(world.runDir), path: '/v1/call', method: 'POST' }, response => {
+  // No connection is kept: the agent closes one that nobody used for 5 s, perhaps at the moment of the next question.
+  const where = { socketPath: socketPath(world.runDir), path: '/v1/call', method: 'POST', agent: false };
+  const call = request(where, response => {
     text(response).then(
       body => resolve(JSON.parse(body) as Answer),
       () => resolve(undefined),

@@ -117,7 +117,7 @@ export class BusWorld implements AsyncDisposable {
   /** `GET /v1/health`. */
   async health(): Promise<BusStatus> {
     const { promise, resolve, reject } = Promise.withResolvers<string>();
-    const asked = request({ socketPath: socketPath(this.world.runDir), path: '/v1/health' }, response => {
+    const asked = request({ socketPath: socketPath(this.world.runDir), path: '/v1/health', agent: false }, response => {
       text(response).then(resolve, reject);
     });
     asked.once('error', reject).end();

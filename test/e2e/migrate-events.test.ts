@@ -64,7 +64,7 @@ after(async () => {
 /** All that it wants to hear is bound. */
 async function isListening(runDir: string): Promise<boolean> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const asked = request({ socketPath: socketPath(runDir), path: '/v1/health' }, response => {
+  const asked = request({ socketPath: socketPath(runDir), path: '/v1/health', agent: false }, response => {
     text(response).then(resolve, reject);
   });
   asked.once('error', reject).end();
