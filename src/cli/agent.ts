@@ -82,7 +82,10 @@ async function monitor(
   bus: () => BusService | undefined,
   log: Log,
 ): Promise<AsyncDisposable | undefined> {
-  if (config.http.listen === null) return undefined;
+  if (config.http.listen === null) {
+    if (config.http.page) log.warn('the page is shown nowhere: http.page is true, and http.listen is not set');
+    return undefined;
+  }
   const { monitorAgent } = await import('./monitor-agent.ts');
   await using parts = new AsyncDisposableStack();
   // What else is shown there stands here.

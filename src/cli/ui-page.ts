@@ -12,10 +12,6 @@ export type UiOptions = { readonly open?: boolean; readonly listen: string; read
 
 /** @throws SV_USAGE: not an address of loopback; SV_CONFIG: it cannot be listened there; SV_HOST: not root */
 export async function showPage(config: Config, options: UiOptions): Promise<void> {
-  if (process.geteuid?.() !== 0)
-    throw new ShiftvolError('SV_HOST', 'Cannot look into the state of this host: permission denied', {
-      remedy: 'run it as root',
-    });
   // The link's secret goes over it in the clear.
   if (!/^(?:127(?:\.\d{1,3}){3}|\[::1\]):\d{1,5}$/.test(options.listen))
     throw new ShiftvolError(
@@ -23,6 +19,10 @@ export async function showPage(config: Config, options: UiOptions): Promise<void
       `Cannot listen on ${JSON.stringify(options.listen)}: 127.0.0.1:PORT and [::1]:PORT are accepted`,
       { field: '--listen', remedy: 'from afar, go through ssh -L' },
     );
+  if (process.geteuid?.() !== 0)
+    throw new ShiftvolError('SV_HOST', 'Cannot look into the state of this host: permission denied', {
+      remedy: 'run it as root',
+    });
   using stop = stopOnSignals();
   const token = newToken();
   const link = new OnceLink(token);

@@ -39,6 +39,7 @@ test('it has what runs and what is read, and no sources and tests', () => {
   for (const path of [
     'bin/shiftvol',
     'dist/cli/main.js',
+    'dist/page/assets/page.html',
     'plugin.yaml',
     'README.md',
     'LICENSE',
