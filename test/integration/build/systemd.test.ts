@@ -1,11 +1,13 @@
 /** The units: systemd has nothing to complain of, what they say of their exposure is so, and nothing gives the agent a mount namespace. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const UNITS = fileURLToPath(new URL('../../../deploy/systemd/', import.meta.url));
+const SRC = fileURLToPath(new URL('../../../src/', import.meta.url));
 const skip = !existsSync('/usr/bin/systemd-analyze') && 'systemd-analyze is not installed';
 
 for (const name of ['shiftvol.service', 'shiftvol-route.service'])
@@ -32,4 +34,16 @@ test('the agent stays in the mount namespace of the host, and ends alone', () =>
   assert.doesNotMatch(unit, makes);
   assert.match(unit, /^PrivateMounts=no$/m);
   assert.match(unit, /^KillMode=process$/m);
+});
+
+test('the agent makes and enters no other namespaces than its unit lets it', () => {
+  const unit = readFileSync(`${UNITS}shiftvol.service`, 'utf8');
+  const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.ts'));
+  const texts = files.map(file => readFileSync(join(SRC, file), 'utf8'));
+  const kinds = texts.flatMap(text => [...text.matchAll(/\bCLONE_NEW(\w+) = /g)].map(([, kind]) => kind));
+  const entered = texts.flatMap(text => [...text.matchAll(/\bsetns\([^)]*?, ([\w.]+)\)/g)].map(([, kind]) => kind));
+
+  assert.match(unit, /^RestrictNamespaces=user mnt$/m);
+  assert.deepEqual([...new Set(kinds)], ['USER']);
+  assert.deepEqual([...new Set(entered)], ['CLONE.NEWNS']);
 });

@@ -118,7 +118,7 @@ fish -c 'complete -C "shiftvol det"'`);
       );
       const levels = [...output.matchAll(/shiftvol(?:-route)?\.service: (\d\.\d)/g)].map(([, level]) => Number(level));
       assert.equal(levels.length, 2);
-      assert.ok((levels[0] ?? 9) <= 7.3 && (levels[1] ?? 9) <= 1.4, levels.join(' '));
+      assert.ok((levels[0] ?? 9) <= 6.9 && (levels[1] ?? 9) <= 1.4, levels.join(' '));
     });
 
     test('an upgrade leaves the mounts, the configuration and the journal as they are', async () => {
