@@ -70,7 +70,7 @@ for (const suite of SUITES)
       const { checks }: { checks: { check: string; ok: unknown; detail: string }[] } = JSON.parse(
         (await root.run('shiftvol doctor --json')).output,
       );
-      for (const check of ['kernel.mount-calls', 'kernel.idmapped-mounts', 'host.configuration'])
+      for (const check of ['kernel.mount-calls', 'kernel.idmap-ext4', 'kernel.idmap-xfs', 'host.configuration'])
         assert.equal(checks.find(c => c.check === check)?.ok, true, check);
     });
 
