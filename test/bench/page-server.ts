@@ -1,6 +1,6 @@
 /**
  * A page over a real journal, as a process of its own so that its memory can be read: `node page-server.ts DIR COUNT`, told over IPC
- * what to do. `'url'`, `'ticks'` (milliseconds of the last look at each section), `'change'` (one attachment, as a command would), `'collect'`.
+ * what to do. `'url'`, `'ticks'` (milliseconds of the last look at each section), `'change'` (one attachment, as a command would), `'collect'`, `'cpu'` (milliseconds so far).
  */
 import type { AttachmentId, InstanceKey, Plan } from '../../src/engine/model.ts';
 import { listen } from '../../src/http/listener.ts';
@@ -42,9 +42,14 @@ let changes = 0;
 process.on('disconnect', () => end());
 process.on('message', what => {
   if (what === 'url') process.send?.(listener.url);
+  if (what === 'cpu') {
+    const { user, system } = process.cpuUsage();
+    process.send?.((user + system) / 1000);
+  }
   if (what === 'ticks') process.send?.(Object.fromEntries(page.feed.ticks));
   if (what === 'collect') {
-    globalThis.gc?.();
+    // As the agent does when it is quiet.
+    globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' });
     process.send?.(true);
   }
   if (what !== 'change') return;
