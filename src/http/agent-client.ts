@@ -89,6 +89,16 @@ export async function askStats(socketPath: string, signal: AbortSignal): Promise
   }
 }
 
+/** Of whoever started us, where that is traced: as OpenTelemetry hands it from process to process. The agent looks whether it is one. */
+function traceContext({ TRACEPARENT, TRACESTATE }: NodeJS.ProcessEnv = process.env): Readonly<Record<string, string>> {
+  const isHeader = (text: string | undefined): text is string =>
+    text !== undefined && /^[\x20-\x7e]{1,512}$/.test(text);
+  return {
+    ...(isHeader(TRACEPARENT) && { traceparent: TRACEPARENT }),
+    ...(isHeader(TRACESTATE) && { tracestate: TRACESTATE }),
+  };
+}
+
 function isHealth(value: unknown): value is Health {
   if (typeof value !== 'object' || value === null || !('pid' in value) || !('bus' in value) || !('host' in value))
     return false;
@@ -125,7 +135,7 @@ async function send(socketPath: string, call: Call, signal: AbortSignal): Promis
     reject(signal.reason);
     outgoing.destroy();
   };
-  const headers = { 'content-type': 'application/json', connection: 'close' };
+  const headers = { 'content-type': 'application/json', connection: 'close', ...traceContext() };
   const outgoing = request({ socketPath, agent: false, method: call.method, path: call.path, headers }, incoming => {
     let text = '';
     incoming.setEncoding('utf8').on('data', (chunk: string) => {

@@ -181,6 +181,11 @@ test('what is asked over the socket and by RPC begins a trace too; a caller that
   );
   assertWithin(http);
 
+  Object.assign(bus.world.env, { TRACEPARENT: `00-${CALLER.trace}-${CALLER.span}-01` });
+  assert.equal((await bus.world.cli('recover')).code, 0);
+  const recover = await collector.until('of the command line', s => s.name === 'POST /v1/call recover');
+  assert.deepEqual([recover.traceId, recover.parent], [CALLER.trace, CALLER.span], 'a script that is traced');
+
   const channel = await bus.channel();
   const info = {
     hmac_key: SECRET,
