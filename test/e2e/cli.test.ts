@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync, readFileSync, symlinkSync, truncateSync, writeF
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { CODES, type Code } from '../../src/errors.ts';
-import { type HostState, hostState } from '../rig/host.ts';
+import { assertHostUnchanged, type HostState, hostState } from '../rig/host.ts';
 import { list } from './ask.ts';
 import { type Agent, makeWorld, type World } from './world.ts';
 
@@ -238,6 +238,7 @@ describe('through the agent', () => {
         text,
       );
 
-      assert.deepEqual(await whole(), state);
+      await assertHostUnchanged(state.host);
+      assert.deepEqual({ ...(await whole()), host: state.host }, state);
     });
 });
