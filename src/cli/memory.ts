@@ -1,8 +1,12 @@
 /** What keeps the agent small: it waits most of its life, on hosts whose memory belongs to the containers. */
+import { channel } from 'node:diagnostics_channel';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { stepChannel } from '../engine/saga.ts';
 import { unmapProgram } from '../kernel/own-memory.ts';
+
+/** Told when something other than a step took memory that is not needed any more. */
+export const burstChannel = channel('shiftvol.burst');
 
 /** A burst has ended when nothing was done for so long. */
 const QUIET_MS = 2000;
@@ -36,10 +40,12 @@ export function giveBackWhenQuiet(): Disposable {
   const timer = setTimeout(give, QUIET_MS).unref();
   const onStep = () => void timer.refresh();
   stepChannel.subscribe(onStep);
+  burstChannel.subscribe(onStep);
   return {
     [Symbol.dispose]() {
       clearTimeout(timer);
       stepChannel.unsubscribe(onStep);
+      burstChannel.unsubscribe(onStep);
     },
   };
 }

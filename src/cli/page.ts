@@ -7,6 +7,7 @@ import type { Route } from '../http/listener.ts';
 import type { Log } from '../log/log.ts';
 import { makePage } from '../page/page.ts';
 import { readToken, Token } from '../page/token.ts';
+import { burstChannel } from './memory.ts';
 import { engineSource } from './page-source.ts';
 
 /** @throws SV_CONFIG: the token's file is not for us alone */
@@ -21,6 +22,7 @@ export function agentPage(
   const page = makePage({
     source: engineSource(config, engine),
     token,
+    onNobody: () => burstChannel.publish({}),
     onError: (section, error) => log.warn(`the page cannot show ${section}: ${explain(error)}`),
   });
   return {

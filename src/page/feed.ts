@@ -24,6 +24,8 @@ export type FeedOptions = {
   readonly facts: object;
   /** Tells of changes, from when the first looks until the last has gone. */
   watch(changed: (group?: string) => void): Disposable;
+  /** The last has gone, and all that was kept for him. */
+  onNobody?(): void;
   /** A section could not be read. */
   onError(section: string, error: unknown): void;
 };
@@ -93,7 +95,10 @@ export class Feed implements Disposable {
     if (!this.#watching) this.#start();
     const leave = () => {
       if (!this.#listeners.delete(listener) || this.#listeners.size > 0) return;
-      this.#linger = setTimeout(() => this.#stop(), LINGER_MS).unref();
+      this.#linger = setTimeout(() => {
+        this.#stop();
+        this.#options.onNobody?.();
+      }, LINGER_MS).unref();
     };
     await this.#first;
     return { [Symbol.dispose]: leave };

@@ -12,6 +12,8 @@ export type PageOptions = {
   readonly token: Token;
   /** Looking is for those who open this link, too. */
   readonly link?: OnceLink;
+  /** Nobody looks any more. */
+  onNobody?(): void;
   /** What could not be read, once a time. */
   onError(section: string, error: unknown): void;
 };
@@ -25,6 +27,7 @@ export function makePage(
     facts: { host: source.host, canAct: source.deadLetters !== undefined, isPrivate: link !== undefined },
     watch: changed => source.watch(changed),
     onError: options.onError,
+    onNobody: () => options.onNobody?.(),
     sections: [
       {
         name: 'attachments',
