@@ -10,6 +10,8 @@ export type Run = {
   readonly id: number;
   readonly attachment: string;
   readonly instance: string;
+  /** Where there was a step to do. */
+  readonly target?: string;
   /** Null: work that no command asked for in this moment (recover; the tasks of snapshots). */
   readonly action: AttachmentEvent['action'] | null;
   /** ISO 8601. */
@@ -117,9 +119,10 @@ export class RecentRuns implements Disposable {
 
   readonly #onStep = (message: unknown): void => {
     // Published by `timed` alone.
-    const { attachment, instance, step, ms, error } = message as StepMessage;
+    const { attachment, instance, step, ms, plan, error } = message as StepMessage;
     const open = this.#open.get(attachment);
     const run = open && !isOver(open) ? open : this.#begin(attachment, instance, this.#wide.get(instance) ?? null);
+    run.target = short(plan.target);
     if (run.steps.length < MOST_STEPS)
       run.steps.push({
         step,

@@ -53,6 +53,7 @@ export function runRow(run: Run): Run {
   return {
     ...run,
     instance: cut(run.instance),
+    ...(run.target !== undefined && { target: cut(run.target) }),
     steps: run.steps.map(step => ({ ...step, ...(step.failed !== undefined && { failed: cut(step.failed) }) })),
     ...(run.error && { error: cutError(run.error) }),
   };

@@ -23,7 +23,8 @@ export function attachmentsView(section, live, { showDetail }) {
     {
       name: 'instance',
       title: 'Instance',
-      text: row => (row.project === undefined ? row.instance : `${row.project}/${row.instance}`),
+      text: row =>
+        row.project === undefined || row.project === 'default' ? row.instance : `${row.project}/${row.instance}`,
     },
     { name: 'target', title: 'Target', text: row => (row.role === 'root' ? '/ (root)' : row.target) },
     { name: 'source', title: 'Template or volume', text: sourceOf },

@@ -6,7 +6,7 @@ import { actionOf, timeline } from './timeline.js';
 import { VirtualTable } from './virtual-table.js';
 
 export function runsView(section, live, { showDetail }) {
-  const targetOf = run => live.rows('attachments').get(run.attachment)?.target ?? run.attachment;
+  const targetOf = run => run.target ?? live.rows('attachments').get(run.attachment)?.target ?? run.attachment;
   const table = new VirtualTable({
     label: 'Runs',
     columns: [

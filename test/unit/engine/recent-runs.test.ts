@@ -19,7 +19,7 @@ const command = (action: 'attach' | 'destroy'): Command =>
     : { action, instance: { ref: 'c1' }, lazy: false };
 const events = (action: 'attach' | 'destroy') => new EventMaker(command(action), 'c1', 'node1', performance.now());
 const step = (n: number, name: string, more: object = {}) =>
-  stepChannel.publish({ attachment: id(n), instance: 'c1', step: name, ms: 1.5, ...more });
+  stepChannel.publish({ attachment: id(n), instance: 'c1', step: name, ms: 1.5, plan: { target: '/mnt' }, ...more });
 
 test('the steps of an attach are remembered with when each began and how long it took', () => {
   using runs = new RecentRuns();
@@ -35,8 +35,14 @@ test('the steps of an attach are remembered with when each began and how long it
   assert.equal(between.runs[0]?.state, 'running');
   const { runs: after } = runs.since(between.version);
   assert.deepEqual(
-    after.map(({ attachment, action, state, steps }) => [attachment, action, state, steps.map(s => s.step)]),
-    [[id(1), 'attach', 'done', ['snapshot', 'mount']]],
+    after.map(({ attachment, target, action, state, steps }) => [
+      attachment,
+      target,
+      action,
+      state,
+      steps.map(s => s.step),
+    ]),
+    [[id(1), '/mnt', 'attach', 'done', ['snapshot', 'mount']]],
   );
   assert.ok(after[0]?.steps.every(s => s.ms === 1.5 && s.startMs >= 0));
   assert.ok((after[0]?.durationMs ?? 0) > 0);
