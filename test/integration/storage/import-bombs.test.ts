@@ -1,13 +1,9 @@
-/** Small tar files that become large: refused after what an image can hold, and nothing of them is left. */
-import assert from 'node:assert/strict';
 import { createWriteStream, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { isError } from '../../../src/errors.ts';
-import { importTemplate } from '../../../src/storage/import/import.ts';
 import { makePool, run } from '../../rig/pool.ts';
-import { hostState } from './host-state.ts';
+import { refuses } from './importing.ts';
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
@@ -50,12 +46,8 @@ async function bomb(name: string, begin: readonly Buffer[], bytes: number, byte 
   return path;
 }
 
-async function refused(from: string, code: 'SV_NO_SPACE' | 'SV_TOOL', sizeBytes?: number): Promise<void> {
-  const before = hostState(pool.poolDir);
-  const request = { name: 'bomb', from, ...(sizeBytes !== undefined && { sizeBytes }) };
-  await assert.rejects(importTemplate(pool, request), e => isError(e, code));
-  assert.deepEqual(hostState(pool.poolDir), before);
-}
+const refused = (from: string, code: 'SV_NO_SPACE' | 'SV_TOOL', sizeBytes?: number): Promise<void> =>
+  refuses(pool, { name: 'bomb', from, ...(sizeBytes !== undefined && { sizeBytes }) }, code);
 
 test('a file that unpacks to more than the image that was asked for', async () => {
   await refused(await bomb('large.tgz', [header('0', 64 * GIB)], 64 * GIB), 'SV_NO_SPACE', 64 * MIB);

@@ -1,35 +1,20 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
-import { createServer, type RequestListener } from 'node:http';
+import { copyFileSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { FS_TYPES } from '../../../src/engine/model.ts';
-import { isError } from '../../../src/errors.ts';
+import type { isError } from '../../../src/errors.ts';
 import { importTemplate } from '../../../src/storage/import/import.ts';
 import type { ImportRequest } from '../../../src/storage/import/request.ts';
-import { setImmutable } from '../../../src/storage/import/staging.ts';
-import { layout } from '../../../src/storage/layout.ts';
 import { reflinkBackend } from '../../../src/storage/reflink.ts';
-import { listTemplates, removeTemplate, showTemplate, verifyTemplate } from '../../../src/storage/templates.ts';
+import { listTemplates, removeTemplate, verifyTemplate } from '../../../src/storage/templates.ts';
 import { makePool, run } from '../../rig/pool.ts';
 import { makeTreeImage } from '../../rig/tree.ts';
-import { hostState } from './host-state.ts';
+import { refuses, scribble } from './importing.ts';
 
 const pool = makePool('xfs');
-const at = layout(pool.poolDir);
+
 const file = (name: string) => join(pool.base, name);
 const quiet = { onProgress() {} };
 after(() => pool[Symbol.dispose]());
@@ -111,8 +96,8 @@ describe('template import of an image', () => {
 
     assert.equal(template.idBase, 100_000);
     await removeTemplate(pool, 'based');
-    await refuses({ name: 'based', from: file('based'), idBase: 200_000 }, 'SV_IMAGE_REFUSED', /100000:100000/);
-    await refuses({ name: 'based', from: file('ext4'), idBase: 100_000 }, 'SV_IMAGE_REFUSED', /0:0/);
+    await refuses(pool, { name: 'based', from: file('based'), idBase: 200_000 }, 'SV_IMAGE_REFUSED', /100000:100000/);
+    await refuses(pool, { name: 'based', from: file('ext4'), idBase: 100_000 }, 'SV_IMAGE_REFUSED', /0:0/);
   });
 
   it('reads a block device, and refuses one that is in use', async () => {
@@ -125,7 +110,7 @@ describe('template import of an image', () => {
       mkdirSync(file('mounted'));
       run('mount', device, file('mounted'));
       try {
-        await refuses({ name: 'device', from: device }, 'SV_VOLUME_IN_USE');
+        await refuses(pool, { name: 'device', from: device }, 'SV_VOLUME_IN_USE');
       } finally {
         run('umount', file('mounted'));
       }
@@ -164,7 +149,7 @@ describe('template import of an image', () => {
       ['low-base', 'SV_USAGE'],
     ];
 
-    for (const [name, code] of bad) await refuses({ name: 'bad', from: file(name) }, code);
+    for (const [name, code] of bad) await refuses(pool, { name: 'bad', from: file(name) }, code);
   });
 
   it('refuses requests that make no sense, and changes nothing', async () => {
@@ -193,7 +178,7 @@ describe('template import of an image', () => {
       [{ name: 'x', from, format: 'qcow2' }, 'SV_IMAGE_REFUSED'],
     ];
 
-    for (const [request, code] of bad) await refuses(request, code);
+    for (const [request, code] of bad) await refuses(pool, request, code);
   });
 });
 
@@ -225,126 +210,11 @@ describe('template import of a qcow2', () => {
       '1M',
     );
 
-    await refuses({ name: 'q', from: file('backed.qcow2') }, 'SV_IMAGE_REFUSED', /backing file/);
-    await refuses({ name: 'q', from: file('external.qcow2') }, 'SV_IMAGE_REFUSED', /another file/);
-    await refuses({ name: 'q', from: file('ext4.qcow2'), format: 'raw' }, 'SV_IMAGE_REFUSED', /qcow2/i);
+    await refuses(pool, { name: 'q', from: file('backed.qcow2') }, 'SV_IMAGE_REFUSED', /backing file/);
+    await refuses(pool, { name: 'q', from: file('external.qcow2') }, 'SV_IMAGE_REFUSED', /another file/);
+    await refuses(pool, { name: 'q', from: file('ext4.qcow2'), format: 'raw' }, 'SV_IMAGE_REFUSED', /qcow2/i);
   });
 });
-
-describe('template import over http', () => {
-  it('downloads, follows a redirect, and checks the sha256', async () => {
-    await serving(
-      (request, response) => {
-        if (request.url === '/moved') response.writeHead(302, { location: '/image' }).end();
-        else response.end(readFileSync(file('ext4.qcow2')));
-      },
-      async url => {
-        const { template } = await importTemplate(pool, { name: 'web', from: `${url}/moved` });
-        assert.equal(template.fsType, 'ext4');
-        await removeTemplate(pool, 'web');
-        await refuses({ name: 'web', from: `${url}/image`, sha256: '0'.repeat(64) }, 'SV_CHECKSUM');
-      },
-    );
-  });
-
-  it('gives up on errors, loops, short and endless bodies, and leaves nothing', async () => {
-    await serving(
-      (request, response) => {
-        if (request.url === '/loop') response.writeHead(302, { location: '/loop' }).end();
-        else if (request.url === '/file') response.writeHead(302, { location: 'file:///etc/passwd' }).end();
-        else if (request.url === '/short') {
-          response.writeHead(200, { 'content-length': 1000 });
-          response.write('x');
-          setTimeout(() => response.destroy(), 20);
-        } else if (request.url === '/huge') response.writeHead(200, { 'content-length': 2 ** 50 }).end();
-        else response.writeHead(404).end();
-      },
-      async url => {
-        for (const path of ['/none', '/loop', '/file', '/short'])
-          await refuses({ name: 'web', from: url + path }, 'SV_DOWNLOAD');
-        await refuses({ name: 'web', from: `${url}/huge` }, 'SV_NO_SPACE');
-        await refuses({ name: 'web', from: 'http://127.0.0.1:1/' }, 'SV_DOWNLOAD');
-      },
-    );
-  });
-});
-
-describe('a template', () => {
-  it('is imported once: a second one of its name is refused', async () => {
-    await importTemplate(pool, { name: 'once', from: file('ext4') });
-
-    await refuses({ name: 'once', from: file('xfs') }, 'SV_TEMPLATE_EXISTS');
-
-    await removeTemplate(pool, 'once');
-  });
-
-  it('is imported once when two import it at the same time', async () => {
-    const results = await Promise.allSettled(
-      [1, 2].map(() => importTemplate(pool, { name: 'twice', from: file('ext4') })),
-    );
-
-    const refused = results.find(r => r.status === 'rejected');
-    assert.equal(results.filter(r => r.status === 'fulfilled').length, 1);
-    assert.ok(isError(refused?.reason, 'SV_LOCKED', 'SV_TEMPLATE_EXISTS'), String(refused?.reason));
-    await removeTemplate(pool, 'twice');
-  });
-
-  it('cannot be removed while a snapshot of it exists', async () => {
-    const { template } = await importTemplate(pool, { name: 'used', from: file('ext4') });
-    const backend = reflinkBackend(pool);
-    await backend.snapshot(template, 'used/a1', {});
-
-    await assert.rejects(removeTemplate(pool, 'used'), e => isError(e, 'SV_TEMPLATE_IN_USE'));
-
-    assert.equal(showTemplate(pool, 'used').snapshots, 1);
-    await backend.removeSnapshot('used/a1');
-    await removeTemplate(pool, 'used');
-    await assert.rejects(removeTemplate(pool, 'used'), e => isError(e, 'SV_TEMPLATE_NOT_FOUND'));
-    await assert.rejects(backend.snapshot(template, 'used/a2', {}), e => isError(e, 'SV_TEMPLATE_NOT_FOUND'));
-    assert.equal(existsSync(at.snapshotDir('used')), false);
-  });
-
-  it('is not vouched for when it was changed, or could be', async () => {
-    const { template } = await importTemplate(pool, { name: 'changed', from: file('ext4') });
-    assert.throws(() => openSync(template.path, 'r+'), /EPERM/);
-    setImmutable(template.path, false);
-    scribble(template.path, 2 ** 20, 1);
-
-    await assert.rejects(verifyTemplate(pool, 'changed', quiet), e => isError(e, 'SV_CHECKSUM'));
-    run('chmod', '600', template.path);
-    await assert.rejects(verifyTemplate(pool, 'changed', quiet), e => isError(e, 'SV_IMAGE_REFUSED'));
-
-    await removeTemplate(pool, 'changed');
-  });
-});
-
-async function refuses(request: ImportRequest, code: Parameters<typeof isError>[1], text = /./): Promise<void> {
-  const before = hostState(pool.poolDir);
-  await assert.rejects(
-    importTemplate(pool, request),
-    e => {
-      assert.ok(code && isError(e, code) && text.test(e.message), `${JSON.stringify(request)}: ${e}`);
-      return true;
-    },
-    JSON.stringify(request),
-  );
-  assert.deepEqual(hostState(pool.poolDir), before);
-}
-
-/** Bytes turned around, so that they are surely different. */
-function scribble(path: string, start: number, count: number): void {
-  const fd = openSync(path, 'r+');
-  const bytes = Buffer.alloc(count);
-  readSync(fd, bytes, 0, count, start);
-  writeSync(
-    fd,
-    bytes.map(b => ~b & 0xff),
-    0,
-    count,
-    start,
-  );
-  closeSync(fd);
-}
 
 /** An image as a power cut leaves it: copied while it is mounted and its journal holds something. */
 function crash(fsType: 'ext4' | 'xfs'): string {
@@ -360,16 +230,4 @@ function crash(fsType: 'ext4' | 'xfs'): string {
     run('umount', live);
   }
   return crashed;
-}
-
-async function serving(listener: RequestListener, work: (url: string) => Promise<void>): Promise<void> {
-  const server = createServer(listener);
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  try {
-    await work(`http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}`);
-  } finally {
-    server.closeAllConnections();
-    server.close();
-  }
 }
