@@ -71,18 +71,21 @@ function note(a: Entry, b: Entry): void {
  * Whether two claims that have ids in common contradict each other.
  * - An instance of ours and the runtime's container of the same ids are the same instance (Nova's name and the runtime's differ).
  * - A user namespace within a claim is that container's, or one inside of it; one that reaches out of it is somebody else's.
- * - subuid entries are what the others are taken from; root's and an owner's of the same ids belong together (the runtime needs both).
+ *   Two that are equal are not told: one may be inside of the other, and /proc does not say so.
+ * - subuid entries are what the others are taken from; an owner's and root's of the same ids belong together: the runtime needs both, and
+ *   its packages bring entries of their own.
  */
 function isClash(a: Claim, b: Claim): boolean {
   if (!overlaps(a, b) || a.owner === b.owner) return false;
-  if (a.lane === 'subid' || b.lane === 'subid') return a.lane === b.lane && !isRoots(a) && !isRoots(b);
+  if (a.lane === 'subid' || b.lane === 'subid') return a.lane === b.lane && !isRuntimes(a) && !isRuntimes(b);
   if (a.lane === 'live' && b.lane === 'live') return !contains(a, b) && !contains(b, a);
   if (a.lane === 'live') return !contains(b, a);
   if (b.lane === 'live') return !contains(a, b);
   return a.lane === b.lane || a.start !== b.start || a.count !== b.count;
 }
 
-const isRoots = ({ owner }: Claim): boolean => owner === 'root' || owner === '0';
+const RUNTIMES = new Set(['root', '0', 'lxd', '_lxd', 'incus', '_incus']);
+const isRuntimes = ({ owner }: Claim): boolean => RUNTIMES.has(owner);
 const contains = (a: Claim, b: Claim): boolean => a.start <= b.start && endOf(a) >= endOf(b);
 
 function common(a: Claim, b: Claim): { readonly start: number; readonly count: number } {

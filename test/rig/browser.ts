@@ -1,7 +1,12 @@
 import { accessSync, constants } from 'node:fs';
 
-/** Debian's package; what Ubuntu has is a snap, and its build machines have Google's. */
-const PROGRAMS = ['/usr/bin/chromium', '/usr/bin/google-chrome', '/usr/bin/google-chrome-stable'] as const;
+/** Debian's package; Google's; what Ubuntu has is a snap. */
+const PROGRAMS = [
+  '/usr/bin/chromium',
+  '/usr/bin/google-chrome',
+  '/usr/bin/google-chrome-stable',
+  '/snap/bin/chromium',
+] as const;
 
 /** The browser that the tests of the page drive: $SHIFTVOL_CHROMIUM, else the first that is there. */
 export function findBrowser(): string {

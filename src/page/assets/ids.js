@@ -157,7 +157,7 @@ export function idsView(section, live, { showDetail }) {
     table.rows = isOnlyClashes ? shown.filter(claim => claim.clashes) : shown;
     setText(overlapsOnly, `overlaps ${number(shown.filter(claim => claim.clashes).length)}`);
     const count = document.getElementById('count-ids');
-    setText(count, clashes.length > 0 ? `${number(clashes.length)} overlap` : '');
+    setText(count, clashes.length > 0 ? `${number(clashes.length)} overlapping` : '');
     count.classList.toggle('bad', clashes.length > 0);
   }, 250);
   live.on('ids', draw);
