@@ -16,7 +16,8 @@ const ALL = ['demo', 'test', 'bench', 'openstack', 'deploy'] as const;
 const BEYOND_DEMO = ['test', 'bench', 'openstack'] as const;
 /** The python3- packages hold all the code; the daemons' own packages (users, init scripts, databases) are not needed. */
 const CLOUD = ['openstack'] as const;
-/** Debian's and Ubuntu's names are the same. */
+const BROWSER: Wanted = { package: 'chromium', why: 'a browser, for the tests of the page', for: ['test', 'bench'] };
+/** Debian's and Ubuntu's names are the same, but for the browser's. */
 const PACKAGES: readonly Wanted[] = [
   { package: 'rabbitmq-server', why: 'the message broker', for: ALL },
   { package: 'python3-oslo.messaging', why: 'OpenStack’s own side of the bus', for: ALL },
@@ -33,7 +34,7 @@ const PACKAGES: readonly Wanted[] = [
   { package: 'prometheus', why: 'reads the metrics, checks the alerts and the dashboard', for: ['test'] },
   { package: 'gcc', why: 'the bare system calls in C, to compare with', for: BEYOND_DEMO },
   { package: 'libc6-dev', why: 'the same', for: BEYOND_DEMO },
-  { package: 'chromium', why: 'a browser, for the tests of the page', for: ['test', 'bench'] },
+  BROWSER,
   { package: 'fonts-dejavu-core', why: 'what it writes with', for: ['test', 'bench'] },
   { package: 'lxd-tools', why: 'fuidshift, to compare with', for: ['bench'] },
   { package: 'qemu-system-x86', why: 'the test machine', for: ['vm'] },
@@ -110,13 +111,11 @@ export function ensurePackages(purpose: Purpose, options: { check?: boolean; qui
     );
 }
 
-export function wantedPackages(distribution: Distribution, purpose: Purpose): readonly Wanted[] {
-  return (
-    [...PACKAGES, RUNTIMES[distribution.runtime]]
-      .filter(p => p.for.includes(purpose))
-      // Ubuntu's is a snap by another name, and the machines that build there have Google's.
-      .filter(p => p.package !== 'chromium' || browserThere() === undefined)
-  );
+export function wantedPackages({ name, runtime }: Distribution, purpose: Purpose): readonly Wanted[] {
+  const wanted = [...PACKAGES, RUNTIMES[runtime]].filter(p => p.for.includes(purpose));
+  // Google's will do, which GitHub's machines have. Ubuntu's own is a snap by another name.
+  if (browserThere() !== undefined) return wanted.filter(p => p.package !== BROWSER.package);
+  return wanted.map(p => (p === BROWSER && name.startsWith('Ubuntu') ? { ...p, package: 'chromium-browser' } : p));
 }
 
 /** By /etc/os-release. @throws SetupError: not one that has what we need */
