@@ -1,7 +1,7 @@
 /** A checkout of its own in which packages can be built, and a minimal Debian in which they are installed. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdtempSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -28,8 +28,13 @@ export function builtCheckout(): Checkout {
   const env = { ...process.env, PATH: `${path}/node_modules/.bin:${process.env['PATH']}` };
   const run = (command: string, ...args: readonly string[]) =>
     execFileSync(command, args, { cwd: path, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-  run('npm', 'run', 'build');
-  run('npm', 'run', 'build:man');
+  try {
+    run('npm', 'run', 'build');
+    run('npm', 'run', 'build:man');
+  } catch (error) {
+    rmSync(path, { recursive: true });
+    throw error;
+  }
   return { path, run, [Symbol.asyncDispose]: () => rm(path, { recursive: true }) };
 }
 
