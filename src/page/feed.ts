@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { Backlog, type Frame } from './backlog.ts';
 
 export type Section = {
   readonly name: string;
@@ -30,9 +31,6 @@ export type FeedOptions = {
   onError(section: string, error: unknown): void;
 };
 
-/** `id` is for `Last-Event-ID`; the frame is what goes over the wire. */
-export type Frame = { readonly sequence: number; readonly bytes: Buffer };
-
 /** Of a processor, for each section, and whatever there is to read. */
 const PART = 0.1;
 /** The first is shown what is known by then. */
@@ -41,8 +39,6 @@ const FIRST_MS = 1500;
 const GATHER_MS = 100;
 /** The event loop is not held up for longer. */
 const TURN_MS = 4;
-const MOST_FRAMES = 512;
-const MOST_FRAME_BYTES = 4 * 2 ** 20;
 const MOST_GROUPS = 64;
 /** A page that is loaded again is back by then, and gets what changed. */
 const LINGER_MS = 10_000;
@@ -68,8 +64,7 @@ export class Feed implements Disposable {
   readonly #listeners = new Set<() => void>();
   readonly #epoch = randomBytes(6).toString('hex');
   #states: SectionState[] = [];
-  #frames: Frame[] = [];
-  #frameBytes = 0;
+  readonly #backlog = new Backlog();
   #sequence = 0;
   #snapshot: Frame | undefined;
   #watching: Disposable | undefined;
@@ -129,10 +124,7 @@ export class Feed implements Disposable {
 
   /** What comes after that, the oldest first; undefined where that is not known any more. */
   after(sequence: number): readonly Frame[] | undefined {
-    if (sequence === this.#sequence) return [];
-    const [oldest] = this.#frames;
-    if (sequence > this.#sequence || oldest === undefined || sequence < oldest.sequence - 1) return undefined;
-    return this.#frames.slice(sequence + 1 - oldest.sequence);
+    return sequence === this.#sequence ? [] : this.#backlog.after(sequence);
   }
 
   /** The number in a `Last-Event-ID`, where it is one of this feed. */
@@ -175,8 +167,7 @@ export class Feed implements Disposable {
     this.#watching = undefined;
     this.#isOpen = false;
     this.#states = [];
-    this.#frames = [];
-    this.#frameBytes = 0;
+    this.#backlog.clear();
     this.#snapshot = undefined;
     // Whoever comes back has missed what was not looked at.
     this.#sequence++;
@@ -244,14 +235,7 @@ export class Feed implements Disposable {
     // Nobody has been shown anything yet.
     if (!this.#isOpen) return;
     this.#sequence++;
-    const frame = this.#frame('change', changes);
-    this.#frames.push(frame);
-    this.#frameBytes += frame.bytes.length;
-    while (this.#frames.length > MOST_FRAMES || this.#frameBytes > MOST_FRAME_BYTES) {
-      const oldest = this.#frames.shift();
-      if (oldest === undefined) break;
-      this.#frameBytes -= oldest.bytes.length;
-    }
+    this.#backlog.push(this.#frame('change', changes));
     for (const listener of this.#listeners) listener();
   }
 
