@@ -88,23 +88,6 @@ test('what Python’s Notifier sends becomes commands, and is acknowledged', asy
   assert.ok(service.bus.status.healthy);
 });
 
-test('is healthy when subscribed, even though an exchange is not there yet; binds when it comes', async () => {
-  const commands: Command[] = [];
-  await using service = startBus(
-    config({ exchanges: [{ exchange: 'late', topics: ['t'] }] }),
-    async c => void commands.push(c),
-  );
-  await until('subscribed', () => service.bus.status.healthy);
-  assert.deepEqual(service.status.exchanges, { late: 'absent' });
-
-  await emit(rabbit.url, [{ ...attachNote(1), exchange: 'late', topic: 't' }]); // makes the exchange
-  await until('bound', () => service.status.exchanges['late'] === 'bound');
-  await emit(rabbit.url, [{ ...attachNote(2), exchange: 'late', topic: 't' }]);
-  await until('handled', () => commands.length === 1);
-
-  assert.equal(commands[0]?.instance.ref, uuid(2));
-});
-
 test('what cannot be handled is a dead letter with its reason as text, and nothing waits behind it', async () => {
   const commands: Command[] = [];
   const cfg = config({ max_message: 2 ** 20 });
@@ -229,68 +212,6 @@ test('the same message twice is handled once, also while the first is being hand
 
   assert.equal(handled, 1);
   assert.equal(service.status.counters.duplicate, 2);
-});
-
-test('a queue that is deleted under us is declared and bound again', async () => {
-  const commands: Command[] = [];
-  await using service = startBus(config(), async c => void commands.push(c));
-  await until('listening', () => service.status.subscribed && service.status.exchanges['nova'] === 'bound');
-  const queue = service.status.queue;
-
-  await channel.deleteQueue(queue);
-  await until('noticed', () => service.lines.some(l => JSON.stringify(l.fields).includes('the queue was taken away')));
-  await until('subscribed', () => service.status.subscribed);
-  channel.publish('nova', 'versioned_notifications.info', bodyOf(attachNote(1)), JSON_PROPERTIES);
-  await until('handled', () => commands.length === 1);
-
-  assert.ok(service.bus.status.healthy);
-});
-
-test('an exchange that is deleted and made again is bound to again', async () => {
-  const commands: Command[] = [];
-  await using service = startBus(
-    config({ exchanges: [{ exchange: 'fickle', topics: ['t'] }], rebind_ms: 50, restore_exchanges: false }),
-    async c => void commands.push(c),
-  );
-  await channel.assertExchange('fickle', 'topic', { durable: false });
-  await until('bound', () => service.status.exchanges['fickle'] === 'bound');
-
-  await channel.deleteExchange('fickle');
-  await channel.assertExchange('fickle', 'topic', { durable: true });
-  await until('handled', async () => {
-    channel.publish('fickle', 't.info', bodyOf(attachNote(1)), JSON_PROPERTIES);
-    await sleep(50);
-    return commands.length > 0;
-  });
-
-  await channel.deleteExchange('fickle');
-});
-
-test('a queue that exists with other limits is used as it is', async () => {
-  const cfg = config();
-  await channel.assertQueue(`test.${queues}.node1`, { durable: true, arguments: { 'x-queue-type': 'quorum' } });
-
-  await using service = startBus(cfg, async () => {});
-  await until('subscribed', () => service.status.subscribed);
-
-  assert.ok(service.lines.some(l => l.level === 'warn' && l.message.startsWith('exists with other arguments')));
-});
-
-test('above its limit the queue gives the oldest to the dead letters, and the publisher is not held up', async () => {
-  const cfg = config({ queue_limits: { max_length: 100 } });
-  {
-    await using service = startBus(cfg, async () => {});
-    await until('listening', () => service.status.subscribed && service.status.exchanges['nova'] === 'bound');
-  }
-
-  for (let n = 0; n < 150; n++)
-    channel.publish('nova', 'versioned_notifications.info', bodyOf(attachNote(n)), JSON_PROPERTIES);
-  await channel.waitForConfirms();
-  await until('dropped', async () => (await depth(cfg.bus.deadLetter.queue)) >= 50);
-
-  const dead = await getAll(channel, cfg.bus.deadLetter.queue);
-  assert.equal(dead.length, 50);
-  assert.equal(dead[0]?.properties.headers?.['x-first-death-reason'], 'maxlen');
 });
 
 test('a Python listener reads the results, in order', async () => {

@@ -49,7 +49,8 @@ test('a stopped server is an error that names the socket, at once', async () => 
     runtime.find({ ref: 'c1' }),
     error => isError(error, 'SV_RUNTIME') && explain(error).includes(lxd.socketPath),
   );
-  assert.ok(performance.now() - started < 1000);
+  // Far from the five seconds that a change waits for a server.
+  assert.ok(performance.now() - started < 3000);
   using impatient = new LxdRuntime({ configured: lxd.socketPath, patience: { unreachableMs: 300, busyMs: 300 } });
   await assert.rejects(impatient.addDevice(c1, device('sv-1')), error => isError(error, 'SV_RUNTIME'));
   await assert.rejects(impatient.removeDevice({ ref: 'c1' }, 'sv-1'), error => isError(error, 'SV_RUNTIME'));
@@ -127,7 +128,8 @@ test('waiting for a busy container ends with the signal', async () => {
   stop.abort();
 
   await assert.rejects(adding, { name: 'AbortError' });
-  assert.ok(performance.now() - started < 500);
+  // As above.
+  assert.ok(performance.now() - started < 2500);
   await lxd.startDaemon();
   await assert.rejects(runtime.find({ ref: 'c1' }, AbortSignal.abort()), { name: 'AbortError' });
   assert.deepEqual(await deviceNames('c1'), []);
