@@ -50,7 +50,7 @@ export async function killAgent(
   const said = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   await said.next();
   const began = performance.now();
-  if (when === 'connected') await said.next();
+  if (when === 'connected' && (await said.next()).done) throw new Error('The agent has ended by itself');
   else await sleep(Math.random() * LONGEST_MS);
   if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
   await ended;

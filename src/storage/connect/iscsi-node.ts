@@ -15,7 +15,8 @@ const RECORDS = ['/etc/iscsi/nodes', '/var/lib/iscsi/nodes'] as const;
 const SESSION_EXISTS = 15;
 const NOTHING_FOUND = 21;
 const NO_SESSION = 13;
-const LOGIN_MS = 60_000;
+/** iscsid answers when it is done, and what it has begun it does not leave for the next one who asks. */
+const ANSWER_MS = 60_000;
 
 /**
  * Logs in; a session that is there already is success. CHAP's password goes into the record, which root alone can read: iscsiadm takes
@@ -28,6 +29,8 @@ export async function login(portal: Portal, chap: Chap | undefined, signal: Abor
     'node.startup': 'manual',
     // Of all that the target shows only what is asked for becomes a device here.
     'node.session.scan': 'manual',
+    // Of 15 s each. By default iscsid goes on for two minutes, also when nobody waits for it any more.
+    'node.session.initial_login_retry_max': '2',
     ...(chap && {
       'node.session.auth.authmethod': 'CHAP',
       'node.session.auth.username': chap.user,
@@ -35,8 +38,7 @@ export async function login(portal: Portal, chap: Chap | undefined, signal: Abor
     }),
   };
   for (const path of recordsOf(portal)) await changeRecord(path, settings);
-  const deadline = AbortSignal.any([AbortSignal.timeout(LOGIN_MS), ...(signal ? [signal] : [])]);
-  await iscsiadm(portal, ['--login'], [SESSION_EXISTS], deadline);
+  await iscsiadm(portal, ['--login'], [SESSION_EXISTS], signal);
 }
 
 /** Logs out and forgets the record. No session and no record are success. */
@@ -53,7 +55,8 @@ async function iscsiadm(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const args = ['--mode', 'node', '--targetname', iqn, '--portal', address, ...action];
-  await runTool('iscsiadm', args, { signal, accept: [0, ...accept] });
+  const deadline = AbortSignal.any([AbortSignal.timeout(ANSWER_MS), ...(signal ? [signal] : [])]);
+  await runTool('iscsiadm', args, { signal: deadline, accept: [0, ...accept] });
 }
 
 /** `TARGET/ADDRESS,PORT[,GROUP]`, a file or a directory of one file an interface. */

@@ -27,6 +27,8 @@ import { waitFor, waitUntil } from './wait.ts';
 
 const DEVICE_MS = 30_000;
 const REMOVED_MS = 5000;
+/** For the other paths, once there is one. */
+const OTHERS_MS = 10_000;
 
 type Path = { readonly address: string; readonly iqn: string; readonly lun: string };
 
@@ -52,7 +54,7 @@ export function iscsiConnector(env: ConnectEnv): Connector {
     const what = `a device of volume "${connection.name}" at ${path.address}, LUN ${path.lun}`;
     const waiting = { timeoutMs: DEVICE_MS, signal, what };
     const session = await waitFor(() => findSession(sysRoot, path), waiting);
-    await dropStale(sysRoot, session, path);
+    await dropStale(sysRoot, connection, session, path);
     await scan(sysRoot, session, path.lun);
     return await waitFor(async () => {
       const device = deviceOfLun(session, path.lun);
@@ -64,17 +66,9 @@ export function iscsiConnector(env: ConnectEnv): Connector {
     async connect(connection, { secrets, signal }) {
       const paths = pathsOf(connection);
       const chap = chapOf(connection, secrets);
-      const found: ScsiDevice[] = [];
-      const failures: unknown[] = [];
-      for (const path of paths) {
-        if (found.length > 0 && !env.multipath) break;
-        try {
-          found.push(await queue.run(path.iqn, () => connectPath(connection, path, chap, signal)));
-        } catch (error) {
-          signal?.throwIfAborted();
-          failures.push(error);
-        }
-      }
+      const connectOne = (path: Path, until?: AbortSignal) =>
+        queue.run(sessionOf(path), () => connectPath(connection, path, chap, until));
+      const { found, failures } = await (env.multipath ? everyOne : firstOne)(paths, connectOne, signal);
       if (found.length === 0)
         throw cannotConnect(
           connection,
@@ -97,7 +91,7 @@ export function iscsiConnector(env: ConnectEnv): Connector {
       if (device !== undefined) await requireUnused(connection, device);
       await flushMultipath(sysRoot, connection, devices, signal);
       for (const path of pathsOf(connection))
-        await queue.run(path.iqn, async () => {
+        await queue.run(sessionOf(path), async () => {
           const session = findSession(sysRoot, path);
           const mine = session && deviceOfLun(session, path.lun);
           if (mine) {
@@ -119,6 +113,44 @@ export function iscsiConnector(env: ConnectEnv): Connector {
   };
 }
 
+/** Volumes of one target share its session at each portal. */
+const sessionOf = ({ address, iqn }: Path): string => `${address} ${iqn}`;
+
+type ConnectPath = (path: Path, signal?: AbortSignal) => Promise<ScsiDevice>;
+type Tried = { readonly found: readonly ScsiDevice[]; readonly failures: readonly unknown[] };
+
+async function firstOne(paths: readonly Path[], connect: ConnectPath, signal?: AbortSignal): Promise<Tried> {
+  const failures: unknown[] = [];
+  for (const path of paths) {
+    try {
+      return { found: [await connect(path, signal)], failures };
+    } catch (error) {
+      signal?.throwIfAborted();
+      failures.push(error);
+    }
+  }
+  return { found: [], failures };
+}
+
+/** At once: a portal that is dead keeps the others waiting for a moment only, and whoever attaches no longer than that. */
+async function everyOne(paths: readonly Path[], connect: ConnectPath, signal?: AbortSignal): Promise<Tried> {
+  const late = new AbortController();
+  const until = AbortSignal.any([late.signal, ...(signal ? [signal] : [])]);
+  let timer: NodeJS.Timeout | undefined;
+  const tries = paths.map(async path => {
+    const device = await connect(path, until);
+    timer ??= setTimeout(() => late.abort(), OTHERS_MS);
+    return device;
+  });
+  const ended = await Promise.allSettled(tries);
+  clearTimeout(timer);
+  signal?.throwIfAborted();
+  return {
+    found: ended.flatMap(each => (each.status === 'fulfilled' ? [each.value] : [])),
+    failures: ended.flatMap(each => (each.status === 'rejected' ? [each.reason] : [])),
+  };
+}
+
 function pathsOf(connection: Connection): readonly Path[] {
   return listFact(connection, 'paths').map(text => {
     const [address = '', iqn = '', lun = ''] = text.split(' ');
@@ -135,14 +167,23 @@ function chapOf({ facts }: Connection, secrets: Secrets): Chap | undefined {
 
 /**
  * What had this LUN before may be another volume by now, and the kernel would go on with what it knew of the old one. A device that
- * nobody uses is made anew; one that is in use is asked again what it is.
+ * nobody uses is made anew; one that is in use is asked again what it is. @throws SV_CONNECTION: not what it is used as any more
  */
-async function dropStale(sysRoot: string, session: Session, { lun }: Path): Promise<void> {
+async function dropStale(sysRoot: string, connection: Connection, session: Session, { lun }: Path): Promise<void> {
   const old = deviceOfLun(session, lun);
   if (old === undefined) return;
   const multipath = multipathOf(sysRoot, old);
-  if (multipath === undefined && (await isUnused(old.path))) await removeDevice(old);
-  else await rescanDevice(old);
+  if (multipath === undefined && (await isUnused(old.path))) return await removeDevice(old);
+  const before = identity(old);
+  await rescanDevice(old);
+  const now = identity(old);
+  if (before === now) return;
+  throw cannotConnect(
+    connection,
+    `LUN ${lun} is ${now ?? 'a unit without a name'} by now, and ${old.path} is in use as ${before ?? 'one without a name'}`,
+    undefined,
+    'detach what uses the device: its volume is not there any more',
+  );
 }
 
 /** Paths that lead to different units would destroy each other's data. @throws SV_CONNECTION */

@@ -9,8 +9,8 @@ import { nameOf, type ScsiDevice } from './scsi.ts';
 import { mapperOf } from './sysfs.ts';
 import { waitFor, waitUntil } from './wait.ts';
 
-const MAP_MS = 30_000;
-const GONE_MS = 10_000;
+const MAP_MS = 60_000;
+const GONE_MS = 20_000;
 const MULTIPATHD = ['/run/multipathd.pid', '/var/run/multipathd.pid'] as const;
 
 export type Multipath = NonNullable<ReturnType<typeof mapperOf>>;
@@ -59,12 +59,12 @@ export async function flushMultipath(
   const [first] = devices;
   const map = first && multipathOf(sysRoot, first);
   if (map === undefined) return;
-  await runTool('multipath', ['-f', map.name], { signal, accept: [0, 1] });
-  const gone = await waitUntil(
-    () => mapperOf(sysRoot, { name: map.name, uuid: 'mpath-' }) === undefined,
-    GONE_MS,
-    signal,
-  );
+  // Whoever looks at a device that was just let go of, udev's blkid above all, holds it for a moment.
+  const flush = async (): Promise<boolean> => {
+    await runTool('multipath', ['-f', map.name], { signal, accept: [0, 1] });
+    return mapperOf(sysRoot, { name: map.name, uuid: 'mpath-' }) === undefined;
+  };
+  const gone = await waitUntil(flush, GONE_MS, signal);
   if (!gone) throw stillUsed(connection, `its multipath device ${map.device} does not go`);
 }
 

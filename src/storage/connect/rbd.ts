@@ -3,10 +3,11 @@ import { hash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { z } from 'zod';
 import type { Connection } from '../../engine/model.ts';
 import type { ImageRef } from '../../engine/ports.ts';
 import type { Secrets } from '../../engine/secrets.ts';
-import { explain, isError } from '../../errors.ts';
+import { explain, isError, ShiftvolError } from '../../errors.ts';
 import { isNodeErrno } from '../../kernel/errno.ts';
 import { runTool } from '../tool.ts';
 import { type ConnectEnv, type Connector, cannotConnect, listFact, stillUsed, textFact } from './connector.ts';
@@ -18,6 +19,7 @@ import { waitFor, waitUntil } from './wait.ts';
 
 const MAP_MS = 120_000;
 const DEVICE_MS = 15_000;
+const UNWATCHED_MS = 5000;
 
 export function rbdConnector(env: ConnectEnv): Connector {
   const { sysRoot } = env;
@@ -29,6 +31,7 @@ export function rbdConnector(env: ConnectEnv): Connector {
     const deadline = AbortSignal.any([AbortSignal.timeout(MAP_MS), ...(signal ? [signal] : [])]);
     await using keyring = await keyringFile(env, connection, secrets);
     const args = clusterArguments(connection, keyring.path);
+    if (!connection.readOnly) await requireUnwatched(connection, args, deadline);
     try {
       await runTool('modprobe', ['rbd'], { signal });
       // Without udevd nobody would tell rbd that the device is there.
@@ -84,6 +87,47 @@ export function rbdConnector(env: ConnectEnv): Connector {
       if (mapped?.by === 'kernel') await writeAttribute('1', sysRoot, 'bus/rbd/devices', mapped.id, 'refresh');
     },
   };
+}
+
+/**
+ * Whoever has the image open for writing, a krbd of another host or a librbd, watches its header. A file system that two hosts have
+ * mounted is destroyed; what Cinder does to an image itself is over in a moment. @throws SV_VOLUME_IN_USE
+ */
+async function requireUnwatched(connection: Connection, args: readonly string[], signal: AbortSignal): Promise<void> {
+  let watchers: readonly string[] = [];
+  const isFree = async (): Promise<boolean> => {
+    watchers = await watchersOf(connection, args, signal);
+    return watchers.length === 0;
+  };
+  if (await waitUntil(isFree, UNWATCHED_MS, signal)) return;
+  throw new ShiftvolError(
+    'SV_VOLUME_IN_USE',
+    `Cannot connect volume "${connection.name}": ${watchers.join(', ')} ${watchers.length === 1 ? 'has' : 'have'} it open`,
+    { remedy: 'detach it there; what a host that died had open is free after half a minute' },
+  );
+}
+
+const statusShape = z.object({
+  // Before Ceph 13 an object with one key for all.
+  watchers: z.union([z.array(z.unknown()), z.record(z.string(), z.unknown())]).transform(Object.values),
+});
+const watcherShape = z.object({ address: z.string() });
+
+async function watchersOf(
+  connection: Connection,
+  args: readonly string[],
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const image = textFact(connection, 'image');
+  // Whatever is wrong, an image that is not there or a key, mapping it tells it better.
+  const { status, stdout } = await runTool('rbd', ['status', ...args, '--format=json', image], {
+    signal,
+    accept: [...Array(256).keys()],
+  });
+  if (status !== 0) return [];
+  return statusShape
+    .parse(JSON.parse(stdout))
+    .watchers.map(each => watcherShape.safeParse(each).data?.address ?? 'somebody');
 }
 
 type Mapped = { readonly by: 'kernel' | 'nbd'; readonly id: string; readonly path: string };
