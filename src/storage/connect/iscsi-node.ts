@@ -29,7 +29,7 @@ export async function login(portal: Portal, chap: Chap | undefined, signal: Abor
     'node.startup': 'manual',
     // Of all that the target shows only what is asked for becomes a device here.
     'node.session.scan': 'manual',
-    // Of 15 s each. By default iscsid goes on for two minutes, also when nobody waits for it any more.
+    // By default iscsid tries eight times, of 15 s each, also when nobody waits for it any more.
     'node.session.initial_login_retry_max': '2',
     ...(chap && {
       'node.session.auth.authmethod': 'CHAP',
