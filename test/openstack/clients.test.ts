@@ -1,8 +1,10 @@
-/** The clients against real Keystone, Glance and Cinder: those of OS_*, else the small cloud. */
+/** The clients against real Keystone, Glance, Cinder and Barbican: those of OS_*, else the small cloud. */
 import assert from 'node:assert/strict';
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
+import { z } from 'zod';
+import { Barbican } from '../../src/openstack/barbican.ts';
 import { Cinder } from '../../src/openstack/cinder.ts';
 import { findCloud } from '../../src/openstack/cloud.ts';
 import { Glance } from '../../src/openstack/glance.ts';
@@ -20,6 +22,30 @@ before(async () => {
 after(async () => await prepared[Symbol.asyncDispose]());
 
 const SIZE = 40 * 2 ** 20;
+
+test('a key of an encrypted volume comes from Barbican as it is; one that is not there is none', async () => {
+  const barbican = new Barbican(prepared.session);
+  const key = randomBytes(32);
+  const json = {
+    name: 'shiftvol-test',
+    secret_type: 'symmetric',
+    algorithm: 'aes',
+    bit_length: 256,
+    payload: key.toString('base64'),
+    payload_content_type: 'application/octet-stream',
+    payload_content_encoding: 'base64',
+  };
+  const { body } = await prepared.session.request('key-manager', { method: 'POST', path: '/secrets', json }, signal);
+  const { secret_ref } = z.object({ secret_ref: z.string() }).parse(body);
+  const id = secret_ref.split('/').at(-1) ?? '';
+  try {
+    assert.deepEqual(await barbican.key(id, signal), key);
+  } finally {
+    await prepared.session.request('key-manager', { method: 'DELETE', path: `/secrets/${id}` }, signal);
+  }
+  assert.equal(await barbican.key(id, signal), undefined);
+  assert.equal(await barbican.key(randomUUID(), signal), undefined);
+});
 
 test('40 MiB go up to Glance and come down as they were, in one piece and from the middle', async () => {
   const glance = new Glance(prepared.session);

@@ -36,5 +36,6 @@ stateSteps(it);
 volumeSteps(it);
 moveSteps(it);
 liveSteps(it);
-evacuationSteps(it);
 restartSteps(it);
+// The last: a host that is left down would spoil all others.
+evacuationSteps(it);
