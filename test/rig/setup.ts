@@ -49,6 +49,7 @@ const PACKAGES: readonly Wanted[] = [
   { package: 'python3-placement', why: 'OpenStack Placement', for: CLOUD },
   { package: 'python3-glance', why: 'OpenStack Image', for: CLOUD },
   { package: 'python3-cinder', why: 'OpenStack Block Storage', for: CLOUD },
+  { package: 'python3-barbican', why: 'OpenStack Key Manager', for: CLOUD },
   { package: 'python3-nova', why: 'OpenStack Compute', for: CLOUD },
   { package: 'python3-pymysql', why: 'their way to the database', for: CLOUD },
   { package: 'python3-openstackclient', why: 'the openstack command, for the demo', for: CLOUD },

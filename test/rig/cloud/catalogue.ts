@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { CloudApi } from './api.ts';
 import { type CloudSettings, catalogue, PASSWORD, REGION } from './settings.ts';
 
-const SERVICE_USERS = ['nova', 'placement', 'glance', 'cinder', 'neutron'] as const;
+const SERVICE_USERS = ['nova', 'placement', 'glance', 'cinder', 'neutron', 'barbican'] as const;
 const NAMED = z.array(z.object({ id: z.string(), name: z.string().optional() }));
 const MADE = z.object({ id: z.string() });
 const ENDPOINTS = z.object({

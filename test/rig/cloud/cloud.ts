@@ -1,5 +1,5 @@
 /**
- * A small genuine OpenStack on this machine: Keystone, Placement, Glance, Cinder (its NFS driver on a directory) and Nova from the
+ * A small genuine OpenStack on this machine: Keystone, Placement, Glance, Barbican, Cinder (its NFS driver on a directory) and Nova from the
  * distribution's packages, RabbitMQ and MariaDB, all below one directory, on the loopback address, without systemd. What is there is
  * kept, what runs is left running: a second start takes seconds. Left out: Neutron (servers have no network).
  */
@@ -61,7 +61,7 @@ export class Cloud {
   static async up(given: Partial<CloudSettings> = {}, say: (text: string) => void = () => {}): Promise<Cloud> {
     const cloud = Cloud.at(given);
     const { settings, processes } = cloud;
-    await cloud.#once('packages', () => unpackConfigurations(settings));
+    await cloud.#once('packages-with-barbican', () => unpackConfigurations(settings));
     writeConfiguration(settings);
     await Promise.all([startBroker(settings, processes), startDatabase(settings, processes)]);
     say('broker and database run');
@@ -226,7 +226,9 @@ export class Cloud {
 /** api-paste.ini and the like come in packages that would also install daemons, users and databases. */
 async function unpackConfigurations(settings: CloudSettings): Promise<void> {
   const { packages } = paths(settings);
-  await run('apt-get', ['download', 'nova-common', 'glance-common', 'cinder-common'], { cwd: packages });
+  await run('apt-get', ['download', 'nova-common', 'glance-common', 'cinder-common', 'barbican-common'], {
+    cwd: packages,
+  });
   for (const name of readdirSync(packages).filter(file => file.endsWith('.deb'))) {
     await run('dpkg-deb', ['-x', name, '.'], { cwd: packages });
     rmSync(join(packages, name));

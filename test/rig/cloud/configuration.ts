@@ -19,6 +19,7 @@ export function writeConfiguration(settings: CloudSettings): void {
     'nova/nova.conf': ini(nova(settings)),
     ...Object.fromEntries(settings.hosts.map((host, i) => [`nova/${host}.conf`, ini(compute(settings, host, i))])),
     'cinder/cinder.conf': ini(cinder(settings)),
+    'barbican/.barbican/barbican.conf': ini(barbican(settings)),
     'cinder/shares': `${SHARE}\n`,
     'rabbitmq/rabbitmq.conf': [
       `listeners.tcp.1 = ${ADDRESS}:${portOf(settings, 'amqp')}`,
@@ -129,6 +130,18 @@ const glance = (settings: CloudSettings): Ini => {
     ...everywhere(settings, 'glance'),
   };
 };
+
+/** Its keys are in its database, encrypted by one that everybody knows: what it does by itself. */
+const barbican = (settings: CloudSettings): Ini => ({
+  DEFAULT: {
+    host_href: `http://${ADDRESS}:${portOf(settings, 'barbican')}`,
+    sql_connection: databaseUrl(settings, 'barbican'),
+    db_auto_create: true,
+    transport_url: brokerUrl(settings),
+  },
+  database: database(settings, 'barbican'),
+  ...everywhere(settings, 'barbican'),
+});
 
 const nova = (settings: CloudSettings): Ini => {
   const { packages, state } = paths(settings);

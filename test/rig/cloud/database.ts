@@ -7,7 +7,16 @@ import type { Processes } from './processes.ts';
 import { type CloudSettings, paths } from './settings.ts';
 
 const run = promisify(execFile);
-const DATABASES = ['keystone', 'placement', 'glance', 'cinder', 'nova_api', 'nova_cell0', 'nova_cell1'] as const;
+const DATABASES = [
+  'keystone',
+  'placement',
+  'glance',
+  'cinder',
+  'barbican',
+  'nova_api',
+  'nova_cell0',
+  'nova_cell1',
+] as const;
 export type DatabaseName = (typeof DATABASES)[number];
 
 export async function startDatabase(settings: CloudSettings, processes: Processes): Promise<void> {

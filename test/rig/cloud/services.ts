@@ -30,13 +30,18 @@ export function controllers(settings: CloudSettings): readonly Program[] {
 
 /** Those that all others ask at their start. */
 export function identity(settings: CloudSettings): readonly Program[] {
-  const { etc } = paths(settings);
+  const { etc, packages } = paths(settings);
   return [
     wsgi('keystone', portOf(settings, 'keystone'), '/usr/bin/keystone-wsgi-public', {
       OS_KEYSTONE_CONFIG_DIR: join(etc, 'keystone'),
     }),
     wsgi('placement', portOf(settings, 'placement'), '/usr/bin/placement-api', {
       OS_PLACEMENT_CONFIG_DIR: join(etc, 'placement'),
+    }),
+    // It looks for its configuration in its user's home.
+    wsgi('barbican', portOf(settings, 'barbican'), here('barbican_api.py'), {
+      HOME: join(etc, 'barbican'),
+      BARBICAN_PASTE: join(packages, 'usr/share/barbican-common/barbican-api-paste.ini'),
     }),
     { name: 'neutron', argv: [process.execPath, here('neutron.ts'), String(portOf(settings, 'neutron'))] },
   ];

@@ -1,7 +1,18 @@
 /** Where the small OpenStack keeps its things, and on which ports of the loopback address it is. */
 import { join } from 'node:path';
 
-const PORTS = ['keystone', 'placement', 'nova', 'glance', 'cinder', 'neutron', 'amqp', 'distribution', 'epmd'] as const;
+const PORTS = [
+  'keystone',
+  'placement',
+  'nova',
+  'glance',
+  'cinder',
+  'neutron',
+  'amqp',
+  'distribution',
+  'epmd',
+  'barbican',
+] as const;
 export type PortName = (typeof PORTS)[number];
 
 export const ADDRESS = '127.0.0.1';
@@ -55,6 +66,7 @@ export function catalogue(settings: CloudSettings): readonly { type: string; nam
     { type: 'placement', name: 'placement', url: http(settings, 'placement') },
     { type: 'compute', name: 'nova', url: http(settings, 'nova', '/v2.1') },
     { type: 'image', name: 'glance', url: http(settings, 'glance') },
+    { type: 'key-manager', name: 'barbican', url: http(settings, 'barbican') },
     { type: 'network', name: 'neutron', url: http(settings, 'neutron') },
     { type: 'volumev3', name: 'cinderv3', url: cinder },
     { type: 'block-storage', name: 'cinder', url: cinder },
