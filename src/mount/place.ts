@@ -71,9 +71,18 @@ function requireSame(deps: Deps, status: FileStatus, device: BlockDevice, guarde
       field: 'path',
     });
   const maps = readMaps(status);
-  if (entry?.options.includes('idmapped') !== true || (maps !== undefined && !sameMaps(maps, guarded)))
+  const isSame = maps === undefined ? isShownBy(guarded, status) : sameMaps(maps, guarded);
+  if (entry?.options.includes('idmapped') !== true || !isSame)
     throw new ShiftvolError('SV_TARGET_TAKEN', `${what}: it is mounted there with another idmap`, { field: 'path' });
   return mountedAt(guarded.path, status);
+}
+
+/** Where the kernel does not tell a mount's map (before Linux 6.15): the root's owner is shown as an id of this one. */
+function isShownBy({ idmap }: GuardedMount, { uid, gid }: FileStatus): boolean {
+  const shown = { uid, gid };
+  return (['uid', 'gid'] as const).every(kind =>
+    idmap.some(e => e.kind === kind && shown[kind] >= e.hostId && shown[kind] < e.hostId + e.count),
+  );
 }
 
 function isMountedSomewhere({ procRoot }: Deps, device: BlockDevice): boolean {
