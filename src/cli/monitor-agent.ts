@@ -44,6 +44,7 @@ export async function monitorAgent(monitor: AgentMonitor): Promise<AsyncDisposab
 function agentParts({ config, host }: AgentMonitor): AgentParts {
   return {
     census: () => host.store.census(),
+    spares: () => host.spares?.size ?? 0,
     canSync: () => host.store.failure === undefined,
     room: () => poolRoom(config),
     recovered: () => host.engine.lastRecovery,

@@ -60,6 +60,11 @@ export class Spares implements AsyncDisposable {
     return spare.device;
   }
 
+  /** How many are ready, of all templates. */
+  get size(): number {
+    return [...this.#shelves.values()].reduce((sum, { ready }) => sum + ready.length, 0);
+  }
+
   /** It is mounted: its device is the attach's alone. */
   mounted(snapshot: string): void {
     this.#given.delete(snapshot);

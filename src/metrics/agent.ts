@@ -26,6 +26,8 @@ export type Recovered = {
 };
 export type AgentParts = {
   readonly census: () => Census;
+  /** Snapshots that are ready beforehand. */
+  readonly spares: () => number;
   /** Whether the journal can still be brought to the disk. */
   readonly canSync: () => boolean;
   /** Ids that are ours to give away, and those of them that somebody has. Asks the runtime. */
@@ -66,9 +68,10 @@ export function agentMetrics(metrics: Metrics, parts: AgentParts): () => Promise
   };
 }
 
-function journal(metrics: Metrics, { census, canSync }: AgentParts): () => void {
+function journal(metrics: Metrics, { census, canSync, spares }: AgentParts): () => void {
   const attachments = metrics.gauge('shiftvol_attachments', 'Attachments in the journal, by state.', ['state']);
   const instances = metrics.gauge('shiftvol_id_instances', 'Instances whose ids were given to them here.');
+  const ready = metrics.gauge('shiftvol_spares_ready', 'Snapshots that are ready before anybody asks for them.');
   const tasks = metrics.gauge(
     'shiftvol_tasks_open',
     'Tasks that have begun and not ended: extend, snapshot, freeze, restore, swap.',
@@ -85,6 +88,7 @@ function journal(metrics: Metrics, { census, canSync }: AgentParts): () => void 
     for (const [state, n] of Object.entries(now.attachments)) attachments.set({ state }, n);
     instances.set(now.allocations);
     tasks.set(now.tasks);
+    ready.set(spares());
     events.set(now.events);
     bytes.set(now.bytes);
   };

@@ -155,6 +155,7 @@ test('a broker’s label has no user in it', () => {
 test('what cannot be found out is counted, and the rest is told', async () => {
   const metrics = newMetrics();
   const update = agentMetrics(metrics, {
+    spares: () => 0,
     census: () => ({ attachments: { attached: 3 }, allocations: 2, tasks: 0, events: 1, bytes: 4096 }),
     canSync: () => false,
     ids: async () => Promise.reject(new Error('the runtime is away')),
