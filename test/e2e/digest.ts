@@ -5,13 +5,15 @@ import { mountPrivately, waitUnused } from '../../src/storage/private-mount.ts';
 
 /**
  * Everything that a file system says of its files, as it stands on disk (no map): name, type, owner, mode, size, times, contents, ACLs
- * and other extended attributes, file capabilities. The image must not be mounted elsewhere.
+ * and other extended attributes, file capabilities. The image must not be mounted elsewhere any more.
  */
 export async function digestOnDisk(
   image: string,
   fsType: FsType,
 ): Promise<{ digest: string; lines: readonly string[] }> {
   let text: string;
+  // A container that starts just now, of another test, has a copy of this namespace's mounts for a moment.
+  await waitUnused(image);
   {
     using mount = await mountPrivately(image, { fsType, readOnly: true });
     text = inMount(mount.fd, [
