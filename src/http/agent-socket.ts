@@ -6,9 +6,9 @@ import { type RequestMessage, asked as watch } from '../engine/channels.ts';
 import type { Engine } from '../engine/engine.ts';
 import { asError, CODES, report, ShiftvolError } from '../errors.ts';
 import { type ApiRequest, answer, parseApiRequest } from './api.ts';
+import { jsonBody } from './json-body.ts';
 
 /** A request is a command with a few paths: more is junk. */
-const MAX_BODY_BYTES = 64 * 1024;
 /** sockaddr_un(7): 108 with the NUL. */
 const MAX_PATH_BYTES = 107;
 /** At the end, for those who do not take their answer. */
@@ -128,7 +128,7 @@ async function handle(
         'SV_MESSAGE',
         `Cannot answer ${request.method} ${request.url}: there is POST /v1/call, GET /v1/health and GET /v1/stats`,
       );
-    const asked = parse(await body(request));
+    const asked = (await jsonBody(request)) as ApiRequest;
     const stop = AbortSignal.any([signal, gone.signal]);
     const work = () => answer(engine, asked, stop);
     send(response, 200, { result: await (onlyLooks(asked) ? work() : watch(() => watchedCall(request, asked), work)) });
@@ -157,27 +157,6 @@ function watchedCall({ headers }: IncomingMessage, asked: ApiRequest): RequestMe
 }
 
 /** JSON; its shape is looked at by who answers. */
-function parse(text: string): ApiRequest {
-  try {
-    return JSON.parse(text) as ApiRequest;
-  } catch (cause) {
-    throw new ShiftvolError('SV_MESSAGE', 'Cannot read the request: it is not JSON', { cause });
-  }
-}
-
-/** Read to its end in any case: a client that still writes would not come to see the answer. */
-async function body(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request) {
-    size += chunk.length;
-    if (size <= MAX_BODY_BYTES) chunks.push(chunk);
-  }
-  if (size > MAX_BODY_BYTES)
-    throw new ShiftvolError('SV_MESSAGE', `Cannot take the request: it is larger than ${MAX_BODY_BYTES} bytes`);
-  return Buffer.concat(chunks).toString('utf8');
-}
-
 function send(response: ServerResponse, status: number, value: object): void {
   if (response.headersSent) return;
   response.writeHead(status, { 'content-type': 'application/json' });

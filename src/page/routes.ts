@@ -1,6 +1,7 @@
 /** What is answered below /page/: the page itself, what it shows, and, to whoever has the token, what it does. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { asError, CODES, report, ShiftvolError } from '../errors.ts';
+import { jsonBody } from '../http/json-body.ts';
 import type { Route } from '../http/listener.ts';
 import { Assets, SAFE_HEADERS } from './assets.ts';
 import { header, stream } from './client.ts';
@@ -19,7 +20,6 @@ export type PageRoutesOptions = {
   readonly link?: OnceLink;
 };
 
-const MAX_BODY_BYTES = 64 * 1024;
 const MOST_WHO_LOOK = 32;
 /** Extents of every image are looked at. */
 const TEMPLATES_FRESH_MS = 15_000;
@@ -69,7 +69,7 @@ class Page {
     for (const [name, value] of Object.entries(SAFE_HEADERS)) response.setHeader(name, value);
     await this.#orError(response, async () => {
       requireOwnPage(request);
-      const body = await readBody(request);
+      const body = await jsonBody(request);
       const authorization = header(request, 'authorization');
       const what = pathname.slice('/page/'.length);
       if (what === 'session') {
@@ -145,23 +145,6 @@ function requireOwnPage(request: IncomingMessage): void {
   if (site !== undefined && site !== 'same-origin') wrong('it comes from another site');
   // Programs say no origin; a page that posts always does. Behind a proxy that speaks TLS the scheme is another one.
   if (origin !== undefined && URL.parse(origin)?.host !== host) wrong('it comes from another origin');
-}
-
-/** @throws SV_MESSAGE: too large, or not JSON */
-async function readBody(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request) {
-    size += chunk.length;
-    if (size <= MAX_BODY_BYTES) chunks.push(chunk);
-  }
-  if (size > MAX_BODY_BYTES)
-    throw new ShiftvolError('SV_MESSAGE', `Cannot take the request: it is larger than ${MAX_BODY_BYTES} bytes`);
-  try {
-    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
-  } catch (cause) {
-    throw new ShiftvolError('SV_MESSAGE', 'Cannot read the request: it is not JSON', { cause });
-  }
 }
 
 function json(response: ServerResponse, status: number, value: object): void {
