@@ -194,18 +194,16 @@ export class Commands {
       const settled = await this.settle(one, run.signal);
       if (settled) steps.push(...(await this.#takeAway(settled, goal, command.lazy, run, () => ({}))).timings);
     }
+    const { journal } = this.#deps;
+    const left = journal.list(key);
     // Ids that were reserved and never used go back too.
-    const unused = command.target === undefined && this.#deps.journal.list(key).length === 0;
-    this.#deps.journal.record({
-      ...(unused && { release: key }),
+    const isUnused = command.target === undefined && left.length === 0 && journal.allocation(key) !== undefined;
+    journal.record({
+      ...(isUnused && { release: key }),
       events: [run.events.end(undefined, steps)],
       ...this.#requests.done(command, run.events, steps),
     });
-    return {
-      changed: true,
-      attachments: this.#deps.journal.list(key).filter(a => mine.some(m => m.plan.id === a.plan.id)),
-      steps,
-    };
+    return { changed: true, attachments: left.filter(a => mine.some(m => m.plan.id === a.plan.id)), steps };
   }
 
   async #extend(command: ExtendCommand, run: Run): Promise<Ended> {
