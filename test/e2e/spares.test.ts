@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Host } from '../../src/cli/assemble.ts';
-import type { AttachCommand, DestroyCommand, FsType, Outcome } from '../../src/engine/model.ts';
+import type { AttachCommand, DestroyCommand, FsType } from '../../src/engine/model.ts';
 import type { WrapStep } from '../../src/engine/saga.ts';
 import { Spares } from '../../src/engine/spares.ts';
 import { isError } from '../../src/errors.ts';
@@ -60,7 +60,7 @@ async function withSpare(template: string, wrapStep?: WrapStep): Promise<Ready> 
   const { getTemplate } = reflinkBackend({ poolDir: world.poolDir });
   spares.take(await getTemplate(template), `${template}/nobody`);
   await spares.ready();
-  assert.equal(readdirSync(join(world.poolDir, 'spares')).length, 1);
+  assert.equal(spareFiles().length, 1);
   const kept = scope.move();
   return { host, spares, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
@@ -74,7 +74,7 @@ async function assertNothing(): Promise<void> {
   await assertHostUnchanged(clean);
 }
 
-const ms = ({ steps }: Outcome, name: string) => steps.find(({ step }) => step === name)?.ms ?? Number.NaN;
+const spareFiles = () => readdirSync(join(world.poolDir, 'spares'));
 
 for (const fsType of FS_TYPES)
   test(`${fsType}: an attach takes what is ready, and it is as one that was made when asked for`, async () => {
@@ -82,6 +82,7 @@ for (const fsType of FS_TYPES)
     for (const kind of ['made', 'ready'] as const) {
       await using ready = await withSpare(fsType);
       if (kind === 'made') await ready.spares[Symbol.asyncDispose]();
+      const [spare] = spareFiles();
       const outcome = await ready.host.engine.execute(attach(fsType), never);
       const [attachment] = outcome.attachments;
       assert.ok(attachment);
@@ -96,14 +97,14 @@ for (const fsType of FS_TYPES)
         options: row?.options.filter(o => o !== 'relatime'),
         superOptions: row?.superOptions,
         root: statSync(attachment.plan.mountPath).uid,
-        opens: ms(outcome, 'device') > 0.1,
+        isTaken: spare !== undefined && !spareFiles().includes(spare),
       });
       await ready.host.engine.execute(DESTROY, never);
     }
-    const { opens: made, ...asMade } = seen.get('made') as { opens: boolean };
-    const { opens: taken, ...asReady } = seen.get('ready') as { opens: boolean };
+    const { isTaken: noneTaken, ...asMade } = seen.get('made') as { isTaken: boolean };
+    const { isTaken, ...asReady } = seen.get('ready') as { isTaken: boolean };
     assert.deepEqual(asReady, asMade);
-    assert.deepEqual([made, taken], [true, false]);
+    assert.deepEqual([noneTaken, isTaken], [false, true]);
     await assertNothing();
   });
 
@@ -152,18 +153,18 @@ describe('the saga with what is ready', () => {
 test('one that is ready is as large as it is asked to be', async () => {
   await using ready = await withSpare('xfs');
   const source = { kind: 'template', template: 'xfs', sizeBytes: 2 ** 30 } as const;
-  const outcome = await ready.host.engine.execute({ ...attach('xfs'), source }, never);
-  assert.ok(ms(outcome, 'device') < 0.1, 'it was ready');
+  const [spare = ''] = spareFiles();
+  await ready.host.engine.execute({ ...attach('xfs'), source }, never);
+  assert.ok(!spareFiles().includes(spare), 'it was taken');
   assert.ok(Number(await world.lxd.sh('c1', 'stat -f -c %b /mnt/data')) * 4096 > 2 ** 29);
   await ready.host.engine.execute(DESTROY, never);
 });
 
 test('what asks for reading only, or for a snapshot that was kept, gets one of its own', async () => {
   await using ready = await withSpare('ext4');
-  const spare = () => readdirSync(join(world.poolDir, 'spares'));
-  const before = spare();
+  const before = spareFiles();
   await ready.host.engine.execute({ ...attach('ext4'), readOnly: true }, never);
-  assert.deepEqual(spare(), before);
+  assert.deepEqual(spareFiles(), before);
   await ready.host.engine.execute(DESTROY, never);
   await ready.host.engine.execute(attach('ext4'), never);
   await world.lxd.sh('c1', 'echo kept > /mnt/data/kept');
@@ -191,7 +192,7 @@ test('a template can be removed while spares of it are ready, and one of its nam
     assert.equal(await world.lxd.sh('c1', 'cat /mnt/data/other'), 'another one');
     await ready.host.engine.execute(DESTROY, never);
   }
-  assert.deepEqual(readdirSync(join(world.poolDir, 'spares')), []);
+  assert.deepEqual(spareFiles(), []);
 });
 
 test('an agent that is killed takes mounts and devices of its spares along, and the next one the files', async () => {
@@ -204,11 +205,11 @@ test('an agent that is killed takes mounts and devices of its spares along, and 
     await agent.kill('SIGKILL');
   }
   while (loops().length > 0) await sleep(20);
-  assert.equal(readdirSync(join(world.poolDir, 'spares')).length, 2);
+  assert.equal(spareFiles().length, 2);
   assert.match(await world.lxd.sh('c1', 'ls /mnt/data'), /./);
   {
     await using _agent = await world.agent('spares: 2\n');
-    assert.deepEqual(readdirSync(join(world.poolDir, 'spares')), []);
+    assert.deepEqual(spareFiles(), []);
     const destroyed = await world.cli('destroy', 'c1:/mnt/data');
     assert.equal(destroyed.code, 0, destroyed.stderr);
   }
