@@ -76,6 +76,14 @@ async function assertNothing(): Promise<void> {
 
 const spareFiles = () => readdirSync(join(world.poolDir, 'spares'));
 
+async function until(isSo: () => boolean): Promise<void> {
+  const deadline = Date.now() + 30_000;
+  while (!isSo()) {
+    assert.ok(Date.now() < deadline, String(isSo));
+    await sleep(20);
+  }
+}
+
 for (const fsType of FS_TYPES)
   test(`${fsType}: an attach takes what is ready, and it is as one that was made when asked for`, async () => {
     const seen = new Map<string, unknown>();
@@ -201,10 +209,10 @@ test('an agent that is killed takes mounts and devices of its spares along, and 
     await using agent = await world.agent('spares: 2\n');
     const attached = await world.cli('attach', 'c1', 'xfs:/mnt/data', '--snapshot');
     assert.equal(attached.code, 0, attached.stderr);
-    while (loops().length < 2) await sleep(20);
+    await until(() => loops().length === 2);
     await agent.kill('SIGKILL');
   }
-  while (loops().length > 0) await sleep(20);
+  await until(() => loops().length === 0);
   assert.equal(spareFiles().length, 2);
   assert.match(await world.lxd.sh('c1', 'ls /mnt/data'), /./);
   {
