@@ -93,7 +93,7 @@ export class Agent implements AsyncDisposable {
   async #ready(bus: boolean): Promise<boolean> {
     try {
       const health = JSON.stringify(await this.#send('GET', '/v1/health', ''));
-      return !bus || health.includes('"healthy":true') || health.includes('"subscribed":true');
+      return !bus || health.includes('"healthy":true');
     } catch {
       return false; // not listening yet
     }
