@@ -44,6 +44,7 @@ const LINES: readonly Line[] = [
   { says: 'attach, 500k files, XFS', of: at('attach, not chown', 500_000, 'xfs') },
   { says: 'to a host with other ids, 500k files', of: at('shared move, all of it', 500_000, 'ext4', 'fuidshift') },
   { says: 'snapshot, map and mount alone, 500k files', of: at('prepare', 500_000, 'ext4') },
+  { says: 'the same of a snapshot that is ready (`spares`)', of: at('prepare, one ready', 500_000, 'ext4') },
   { says: '64 attaches at once', of: at('64 attaches at once', 1000, 'ext4') },
   { says: 'from the notification to the event', of: at('notification to attach.end', 1000, 'ext4') },
   { says: 'the agent at rest', of: at('agent idle: memory', null, null) },
