@@ -56,8 +56,11 @@ export function makeSteps(deps: EngineDeps) {
       if (plan.snapshot === undefined) return input;
       if (!template) throw internal(plan, 'a snapshot was planned without its template');
       const sizeBytes = plan.source.kind === 'template' ? plan.source.sizeBytes : undefined;
-      const isFresh = !plan.readOnly && !plan.snapshotKept && backend.spares.canBe(template, sizeBytes);
-      const staged = isFresh ? spares?.take(template, plan.snapshot) : undefined;
+      const isFresh = !plan.readOnly && !plan.snapshotKept;
+      const staged =
+        spares && isFresh && backend.spares.canBe(template, sizeBytes)
+          ? spares.take(template, plan.snapshot)
+          : undefined;
       if (staged && sizeBytes !== undefined) await mounter.enlarge(plan.image, sizeBytes, staged);
       if (staged) return { ...input, staged };
       await backend.snapshot(template, plan.snapshot, { signal, ...(sizeBytes === undefined ? {} : { sizeBytes }) });

@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { BlockList, isIP, isIPv6 } from 'node:net';
-import { ShiftvolError } from '../errors.ts';
+import { listenOn } from '../listening.ts';
 
 export type Route = {
   /** HEAD is answered where GET is. */
@@ -35,7 +35,6 @@ const LAST_WORDS_MS = 250;
  * @throws SV_CONFIG: it cannot be listened there
  */
 export async function listen({ address, routes }: ListenOptions): Promise<AsyncDisposable & { readonly url: string }> {
-  const [host, port] = splitAddress(address);
   // Not an import: that reads every export, the lazy WebSocket among them, which loads undici and costs more than all the rest.
   const { createServer } = process.getBuiltinModule('node:http');
   const server = createServer({
@@ -46,17 +45,8 @@ export async function listen({ address, routes }: ListenOptions): Promise<AsyncD
   });
   server.maxConnections = MOST_CONNECTIONS;
   server.setTimeout(IDLE_MS, socket => socket.destroy());
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject);
-  server.listen(port, host, resolve);
-  try {
-    await promise;
-  } catch (cause) {
-    throw new ShiftvolError('SV_CONFIG', `Cannot listen on "${address}"`, { field: 'http.listen', cause });
-  }
+  const at = await listenOn(server, address, 'http.listen');
   server.on('error', () => undefined); // of one connection that could not be taken
-  const bound = server.address();
-  const at = typeof bound === 'object' && bound !== null ? bound : { address: host, port };
   const onlyHere = isLoopback(at.address);
   server.on('request', (request, response) => void answer(routes, onlyHere, request, response));
   return {
@@ -129,10 +119,4 @@ LOOPBACK.addAddress('::1', 'ipv6');
 function isLoopback(address: string): boolean {
   const family = isIP(address);
   return family !== 0 && LOOPBACK.check(address, family === 4 ? 'ipv4' : 'ipv6');
-}
-
-/** `[::1]:80` has its address in brackets. */
-function splitAddress(address: string): readonly [host: string, port: number] {
-  const colon = address.lastIndexOf(':');
-  return [address.slice(0, colon).replace(/^\[|\]$/g, ''), Number(address.slice(colon + 1))];
 }

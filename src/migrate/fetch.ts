@@ -5,12 +5,13 @@ import { isIP } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as z from 'zod';
 import { isError, ShiftvolError } from '../errors.ts';
+import { splitAddress } from '../listening.ts';
 import { listTemplates } from '../storage/templates.ts';
 import { ByteReader } from './byte-reader.ts';
 import { readHead } from './frame.ts';
 import { notAStream } from './header.ts';
 import type { Incoming, Pool, Received } from './incoming.ts';
-import { splitAddress, TEMPLATE_LINE, VERSION_LINE } from './listener.ts';
+import { TEMPLATE_LINE, VERSION_LINE } from './listener.ts';
 import { blocksOf, receiveVolume } from './receive.ts';
 
 const TRIES = 6;

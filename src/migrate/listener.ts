@@ -15,6 +15,7 @@ import {
 } from 'node:http';
 import { createServer as createTls } from 'node:https';
 import { explain, ShiftvolError } from '../errors.ts';
+import { listenOn } from '../listening.ts';
 import type { Offer, Offers } from './offers.ts';
 import { type Sendable, type Sent, sendVolume } from './send.ts';
 
@@ -44,7 +45,6 @@ export type ListenOptions = {
 /** Disposing ends what is under way: the other side tries again. @throws SV_CONFIG: it cannot be listened there, or the files cannot be read */
 export async function listenForFetches(options: ListenOptions): Promise<AsyncDisposable & { readonly port: number }> {
   const { address, tls } = options;
-  const [host, port] = splitAddress(address);
   const stop = new AbortController();
   const sending: Sending = new Map();
   const working = new Set<Promise<void>>();
@@ -58,17 +58,9 @@ export async function listenForFetches(options: ListenOptions): Promise<AsyncDis
   server.headersTimeout = 10_000;
   server.requestTimeout = IDLE_MS;
   server.setTimeout(IDLE_MS, socket => socket.destroy());
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject);
-  server.listen(port, host, resolve);
-  try {
-    await promise;
-  } catch (cause) {
-    throw new ShiftvolError('SV_CONFIG', `Cannot listen on "${address}"`, { field: 'migration.listen', cause });
-  }
-  const bound = server.address();
+  const { port } = await listenOn(server, address, 'migration.listen');
   return {
-    port: typeof bound === 'object' && bound !== null ? bound.port : port,
+    port,
     async [Symbol.asyncDispose]() {
       stop.abort(new ShiftvolError('SV_CANCELLED', 'Cancelled: this host’s agent ends'));
       const closed = new Promise(done => server.close(done));
@@ -88,12 +80,6 @@ function makeServer(tls: ListenOptions['tls'], handle: RequestListener): Server 
       cause,
     });
   }
-}
-
-/** `[::1]:80` has its address in brackets. */
-export function splitAddress(address: string): readonly [host: string, port: number] {
-  const colon = address.lastIndexOf(':');
-  return [address.slice(0, colon).replace(/^\[|\]$/g, ''), Number(address.slice(colon + 1))];
 }
 
 const METHODS: ReadonlySet<string> = new Set(['POST', 'PUT', 'DELETE']);

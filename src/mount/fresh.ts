@@ -13,9 +13,7 @@ import {
   fsmount,
   fsopen,
 } from '../kernel/mount.ts';
-import type { SuperblockSpec } from './guard.ts';
-
-type FreshMount = SuperblockSpec & { readonly path?: string };
+import type { GuardedMount, UnseenMount } from './guard.ts';
 
 /**
  * A mount of a superblock that nobody else has, not visible anywhere yet.
@@ -25,7 +23,7 @@ type FreshMount = SuperblockSpec & { readonly path?: string };
 export async function freshMount(
   logs: KernelLogs,
   device: BlockDevice,
-  mount: FreshMount,
+  mount: GuardedMount | UnseenMount,
   meanwhile: () => void,
 ): Promise<Owned<MountFd>> {
   using context = openContext(mount);
@@ -52,7 +50,7 @@ export async function freshMount(
   }
 }
 
-function openContext({ fsType }: SuperblockSpec): Owned<FsContextFd> {
+function openContext({ fsType }: GuardedMount | UnseenMount): Owned<FsContextFd> {
   try {
     return fsopen(fsType);
   } catch (error) {
@@ -78,10 +76,11 @@ const LINES_TOLD = 4;
 function explainFailure(
   error: KernelError,
   device: BlockDevice,
-  { fsType, path }: FreshMount,
+  mount: GuardedMount | UnseenMount,
   log: { readonly words: readonly string[]; readonly readable: boolean },
 ): ShiftvolError {
-  const where = path === undefined ? '' : ` at ${JSON.stringify(path)}`;
+  const { fsType } = mount;
+  const where = 'path' in mount ? ` at ${JSON.stringify(mount.path)}` : '';
   const what = `Cannot mount the ${fsType} on ${device.path}${where}`;
   if (error.errnoName === 'EBUSY')
     return new ShiftvolError('SV_VOLUME_IN_USE', `${what}: the device is mounted or in use already`, { cause: error });

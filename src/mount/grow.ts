@@ -36,7 +36,7 @@ export async function grow(deps: Deps, path: string, fsType: FsType): Promise<Gr
     await GROW[fsType](directory.fd, { sizeBytes, device: device.path }, path);
   } catch (error) {
     if (!isErrno(error)) throw error;
-    if (fsType === 'ext4' && error.errnoName === 'EPERM' && !hasCapability(deps.procRoot, 'SYS_RESOURCE'))
+    if (error.errnoName === 'EPERM' && !canGrowMounted(fsType, deps.procRoot))
       throw new ShiftvolError(
         'SV_HOST',
         `Cannot grow the ext4 at ${JSON.stringify(path)}: CAP_SYS_RESOURCE is missing`,
@@ -104,6 +104,11 @@ function refused(
     `Cannot grow the ${fsType} at ${JSON.stringify(path)} to ${sizeBytes} bytes: ${reason}`,
     { field: 'sizeBytes', ...(remedy !== undefined && { remedy }), cause: error },
   );
+}
+
+/** A container's root without CAP_SYS_RESOURCE may not grow a mounted ext4. */
+export function canGrowMounted(fsType: FsType, procRoot = '/proc'): boolean {
+  return fsType !== 'ext4' || hasCapability(procRoot, 'SYS_RESOURCE');
 }
 
 const REMEDIES: Readonly<Partial<Record<FsType, string>>> = {

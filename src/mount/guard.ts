@@ -12,14 +12,14 @@ import { MOUNT_ATTR } from '../kernel/mount.ts';
 export type MountOption = string | readonly [key: string, value: string];
 
 /** What a file system is mounted with, before anybody sees it. */
-export type SuperblockSpec = {
+type SuperblockFacts = {
   readonly fsType: FsType;
   readonly options: readonly MountOption[];
   /** MOUNT_ATTR flags. */
   readonly attributes: number;
 };
 
-type Facts = SuperblockSpec & {
+type Facts = SuperblockFacts & {
   readonly path: string;
   readonly idmap: Idmap;
   /** Text of /proc/PID/uid_map and gid_map. */
@@ -27,6 +27,8 @@ type Facts = SuperblockSpec & {
 };
 /** A mount that may be made. Only `guard` makes one, and nothing is mounted without one. */
 export type GuardedMount = Branded<Facts, 'GuardedMount'>;
+/** One that nobody sees yet, and that has no map. Only `guardUnseen` makes one. */
+export type UnseenMount = Branded<SuperblockFacts, 'UnseenMount'>;
 
 /**
  * ext4: the image must not choose what happens on an error; `panic` in its superblock would take the host down on the first bad
@@ -65,9 +67,14 @@ export function guard(fsType: FsType, spec: MountSpec): GuardedMount {
   return facts as GuardedMount;
 }
 
-/** For a mount that nobody sees yet and that has no map: the strictest that a writable one can have. `guard` says what it becomes. */
-export function guardUnseen(fsType: FsType): SuperblockSpec {
-  return { fsType, options: OPTIONS[fsType], attributes: MOUNT_ATTR.NODEV | MOUNT_ATTR.NOSUID };
+/** The strictest that a writable one can have; `guard` says what becomes of it. */
+export function guardUnseen(fsType: FsType): UnseenMount {
+  const facts: SuperblockFacts = {
+    fsType,
+    options: OPTIONS[fsType],
+    attributes: MOUNT_ATTR.NODEV | MOUNT_ATTR.NOSUID,
+  };
+  return facts as UnseenMount;
 }
 
 /** The host id that an id on disk shows as; undefined where it has none (the kernel shows 65534). */

@@ -1,9 +1,7 @@
 /** One file made of another's blocks, and what its users have in common. */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readdirSync, unlinkSync } from 'node:fs';
-import type { FsType } from '../engine/model.ts';
 import type { Template } from '../engine/ports.ts';
 import { ShiftvolError } from '../errors.ts';
-import { hasCapability } from '../kernel/capability.ts';
 import { isErrno, isNodeErrno } from '../kernel/errno.ts';
 import { ficlone } from '../kernel/reflink.ts';
 import { snapshotParts } from './layout.ts';
@@ -30,11 +28,6 @@ export function clone(template: Template, path: string, size: number): boolean {
   } finally {
     closeSync(from);
   }
-}
-
-/** A container's root without CAP_SYS_RESOURCE may not grow a mounted ext4. */
-export function canGrowMounted(fsType: FsType): boolean {
-  return fsType !== 'ext4' || hasCapability('/proc', 'SYS_RESOURCE');
 }
 
 export function told(error: unknown, name: string): unknown {

@@ -5,7 +5,8 @@ import type { SpareImages } from '../engine/ports.ts';
 import { isNodeErrno } from '../kernel/errno.ts';
 import { open } from '../kernel/fd.ts';
 import { O_SUSPICIOUS, tryLock } from '../kernel/file-lock.ts';
-import { canGrowMounted, clone, entries, told, unlinkIfThere } from './clone.ts';
+import { canGrowMounted } from '../mount/grow.ts';
+import { clone, entries, told, unlinkIfThere } from './clone.ts';
 import type { Layout } from './layout.ts';
 
 /**
