@@ -32,6 +32,15 @@ import {
 
 useNodes();
 
+/** All of it is on the other host, nothing is left on this one, and nothing there when it is destroyed. */
+async function assertMoved(sum: string): Promise<void> {
+  await confirm();
+  assert.equal(await sh('node2', 'sha256sum /root/big'), sum);
+  await assertClean('node1');
+  await call('node2', 'destroy', destroyArgs());
+  await assertClean('node2');
+}
+
 test('an instance moves with its root and its volume to ids of another host, owners stay, and nothing is left behind', async () => {
   const { sum } = await bootWithData(32);
   const before = await hostIdOf('node1');
@@ -113,11 +122,7 @@ test('the sender is killed in the middle of the first pass: the instance runs on
   assert.deepEqual(savedOn('node1'), []);
   const told = await call('node1', 'migrate_disk_and_power_off', leaveArgs('node2'));
   await call('node2', 'finish_migration', finishArgs(told));
-  await confirm();
-  assert.equal(await sh('node2', 'sha256sum /root/big'), sum);
-  await assertClean('node1');
-  await call('node2', 'destroy', destroyArgs());
-  await assertClean('node2');
+  await assertMoved(sum);
 });
 
 test('the receiver is killed in the middle of the first pass: the last one brings what is missing', async () => {
@@ -129,11 +134,7 @@ test('the receiver is killed in the middle of the first pass: the last one bring
 
   assert.match(agents.get('node1')?.log() ?? '', /first pass of its root did not arrive/);
   await call('node2', 'finish_migration', finishArgs(told));
-  await confirm();
-  assert.equal(await sh('node2', 'sha256sum /root/big'), sum);
-  await assertClean('node1');
-  await call('node2', 'destroy', destroyArgs());
-  await assertClean('node2');
+  await assertMoved(sum);
 });
 
 test('the sender is killed in the middle: when it is back, the receiver goes on, and the move ends well', async () => {
@@ -147,11 +148,7 @@ test('the sender is killed in the middle: when it is back, the receiver goes on,
   await finishing;
 
   assert.match(agents.get('node2')?.log() ?? '', /was cut off, it goes on/);
-  await confirm();
-  assert.equal(await sh('node2', 'sha256sum /root/big'), sum);
-  await assertClean('node1');
-  await call('node2', 'destroy', destroyArgs());
-  await assertClean('node2');
+  await assertMoved(sum);
 });
 
 test('the receiver is killed in the middle: asked again it goes on where it was', async () => {
@@ -165,11 +162,7 @@ test('the receiver is killed in the middle: asked again it goes on where it was'
   await call('node2', 'finish_migration', finishArgs(told));
 
   await lost;
-  await confirm();
-  assert.equal(await sh('node2', 'sha256sum /root/big'), sum);
-  await assertClean('node1');
-  await call('node2', 'destroy', destroyArgs());
-  await assertClean('node2');
+  await assertMoved(sum);
 });
 
 test('the source is killed when it has stopped: it is started there again, and the first pass is forgotten by none but the next', async () => {

@@ -5,6 +5,7 @@ import { BusService } from '../../../src/bus/service.ts';
 import { type Config, schema } from '../../../src/config/schema.ts';
 import type { AttachmentEvent, Command } from '../../../src/engine/model.ts';
 import type { Note } from '../../rig/oslo/peers.ts';
+import { type Rabbit, startRabbit } from '../../rig/rabbit.ts';
 
 export const HOST = 'node1';
 export const VOLUME = '83322272-3c67-43d5-a690-6a6d28d71604';
@@ -85,6 +86,32 @@ export async function rawChannel(url: string): Promise<AsyncDisposable & { reado
   const channel = await model.createConfirmChannel();
   channel.on('error', ignore);
   return { channel, [Symbol.asyncDispose]: () => model.close().catch(ignore) };
+}
+
+export type RawBroker = AsyncDisposable & { readonly rabbit: Rabbit; readonly channel: ConfirmChannel };
+
+/** A broker for a file of tests, and a channel to it beside what is tested. */
+export async function startRawBroker(): Promise<RawBroker> {
+  await using scope = new AsyncDisposableStack();
+  const rabbit = scope.use(await startRabbit());
+  const { channel } = scope.use(await rawChannel(rabbit.url));
+  const kept = scope.move();
+  return { rabbit, channel, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+}
+
+/** Configurations for one broker, each with a queue and dead letters of its own. */
+export function ownQueues(rabbit: () => Rabbit): (bus?: object) => Config {
+  let queues = 0;
+  return (bus = {}) => {
+    const n = ++queues;
+    const dead = { exchange: `dead.${n}`, queue: `dead.${n}` };
+    return configFor(rabbit().url, { queue: `test.${n}.{host}`, dead_letter: dead, ...bus });
+  };
+}
+
+/** The queue of this configuration. */
+export function queueOf({ bus, host }: Config): string {
+  return bus.queue.replace('{host}', host);
 }
 
 export async function getAll(channel: ConfirmChannel, queue: string): Promise<readonly GetMessage[]> {

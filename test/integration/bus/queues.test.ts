@@ -5,40 +5,35 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConfirmChannel } from 'amqplib';
 import type { Command } from '../../../src/engine/model.ts';
 import { emit } from '../../rig/oslo/peers.ts';
-import { type Rabbit, startRabbit } from '../../rig/rabbit.ts';
+import type { Rabbit } from '../../rig/rabbit.ts';
 import {
   attachNote,
   bodyOf,
-  configFor,
   getAll,
   JSON_PROPERTIES,
-  rawChannel,
+  ownQueues,
+  queueOf,
+  type RawBroker,
   startBus,
+  startRawBroker,
   until,
   uuid,
 } from './helpers.ts';
 
 let rabbit: Rabbit;
-let raw: Awaited<ReturnType<typeof rawChannel>>;
+let broker: RawBroker;
 let channel: ConfirmChannel;
 before(async () => {
-  rabbit = await startRabbit();
-  raw = await rawChannel(rabbit.url);
-  channel = raw.channel;
+  broker = await startRawBroker();
+  ({ rabbit, channel } = broker);
   await channel.assertExchange('nova', 'topic', { durable: false });
 });
 after(async () => {
-  await raw?.[Symbol.asyncDispose]();
-  await rabbit?.[Symbol.asyncDispose]();
+  await broker?.[Symbol.asyncDispose]();
 });
 
-let queues = 0;
 /** Each test has a queue and dead letters of its own. */
-const config = (bus: object = {}) => {
-  const n = ++queues;
-  const dead = { exchange: `dead.${n}`, queue: `dead.${n}` };
-  return configFor(rabbit.url, { queue: `test.${n}.{host}`, dead_letter: dead, ...bus });
-};
+const config = ownQueues(() => rabbit);
 const depth = async (queue: string) => (await channel.checkQueue(queue)).messageCount;
 
 test('is healthy when subscribed, even though an exchange is not there yet; binds when it comes', async () => {
@@ -95,7 +90,7 @@ test('an exchange that is deleted and made again is bound to again', async () =>
 
 test('a queue that exists with other limits is used as it is', async () => {
   const cfg = config();
-  await channel.assertQueue(`test.${queues}.node1`, { durable: true, arguments: { 'x-queue-type': 'quorum' } });
+  await channel.assertQueue(queueOf(cfg), { durable: true, arguments: { 'x-queue-type': 'quorum' } });
 
   await using service = startBus(cfg, async () => {});
   await until('subscribed', () => service.status.subscribed);

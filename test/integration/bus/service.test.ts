@@ -7,40 +7,35 @@ import type { ConfirmChannel } from 'amqplib';
 import type { AttachmentEvent, Command } from '../../../src/engine/model.ts';
 import { CODES, ShiftvolError } from '../../../src/errors.ts';
 import { emit, listen } from '../../rig/oslo/peers.ts';
-import { type Rabbit, startRabbit } from '../../rig/rabbit.ts';
+import type { Rabbit } from '../../rig/rabbit.ts';
 import {
   attachNote,
   bodyOf,
-  configFor,
   getAll,
   JSON_PROPERTIES,
   MemoryOutbox,
-  rawChannel,
+  ownQueues,
+  queueOf,
+  type RawBroker,
   startBus,
+  startRawBroker,
   until,
   uuid,
 } from './helpers.ts';
 
 let rabbit: Rabbit;
-let raw: Awaited<ReturnType<typeof rawChannel>>;
+let broker: RawBroker;
 let channel: ConfirmChannel;
 before(async () => {
-  rabbit = await startRabbit();
-  raw = await rawChannel(rabbit.url);
-  channel = raw.channel;
+  broker = await startRawBroker();
+  ({ rabbit, channel } = broker);
 });
 after(async () => {
-  await raw?.[Symbol.asyncDispose]();
-  await rabbit?.[Symbol.asyncDispose]();
+  await broker?.[Symbol.asyncDispose]();
 });
 
-let queues = 0;
 /** Each test has a queue and dead letters of its own. */
-const config = (bus: object = {}) => {
-  const n = ++queues;
-  const dead = { exchange: `dead.${n}`, queue: `dead.${n}` };
-  return configFor(rabbit.url, { queue: `test.${n}.{host}`, dead_letter: dead, ...bus });
-};
+const config = ownQueues(() => rabbit);
 const depth = async (queue: string) => (await channel.checkQueue(queue)).messageCount;
 const event: AttachmentEvent = {
   action: 'attach',
@@ -147,7 +142,7 @@ test('what cannot be handled is a dead letter with its reason as text, and nothi
     assert.equal(message.properties.headers?.['x-shiftvol-exchange'], 'nova');
   }
   assert.ok(dead.some(m => m.properties.headers?.['text'] === 'kept'));
-  assert.equal(await depth(`test.${queues}.node1`), 0);
+  assert.equal(await depth(queueOf(cfg)), 0);
 });
 
 test('what may go well later comes back after a while, at most so often, and then is a dead letter', async () => {
@@ -261,7 +256,7 @@ test('a stop waits for handlers and leaves nothing unsettled; one that is cut le
     publish(1);
     await until('working', () => service.status.working === 1);
   }
-  assert.equal((await getAll(channel, `test.${queues}.node1`)).length, 0);
+  assert.equal((await getAll(channel, queueOf(cfg))).length, 0);
 
   const work = new AbortController();
   const service = startBus(cfg, (_, signal) => sleep(60_000, undefined, { signal }), undefined, work.signal);
@@ -271,7 +266,7 @@ test('a stop waits for handlers and leaves nothing unsettled; one that is cut le
   work.abort();
   await service[Symbol.asyncDispose]();
 
-  const left = await getAll(channel, `test.${queues}.node1`);
+  const left = await getAll(channel, queueOf(cfg));
   assert.deepEqual(
     left.map(m => String(m.content).includes(uuid(2))),
     [true],

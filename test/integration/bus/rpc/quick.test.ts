@@ -2,21 +2,19 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import type { ConfirmChannel } from 'amqplib';
-import { type Rabbit, startRabbit } from '../../../rig/rabbit.ts';
-import { JSON_PROPERTIES, rawChannel, until } from '../helpers.ts';
+import type { Rabbit } from '../../../rig/rabbit.ts';
+import { JSON_PROPERTIES, type RawBroker, startRawBroker, until } from '../helpers.ts';
 import { innerOf, requestBody, rpcConfig, serve } from './helpers.ts';
 
 let rabbit: Rabbit;
-let raw: Awaited<ReturnType<typeof rawChannel>>;
+let broker: RawBroker;
 let channel: ConfirmChannel;
 before(async () => {
-  rabbit = await startRabbit();
-  raw = await rawChannel(rabbit.url);
-  channel = raw.channel;
+  broker = await startRawBroker();
+  ({ rabbit, channel } = broker);
 });
 after(async () => {
-  await raw?.[Symbol.asyncDispose]();
-  await rabbit?.[Symbol.asyncDispose]();
+  await broker?.[Symbol.asyncDispose]();
 });
 
 /** Sends calls, and collects what is answered, in its order. */

@@ -5,21 +5,19 @@ import { BusChannel } from '../../../../src/bus/channel.ts';
 import { open } from '../../../../src/bus/connection.ts';
 import { Replies } from '../../../../src/bus/rpc/replies.ts';
 import { parseTransportUrl } from '../../../../src/config/transport-url.ts';
-import { type Rabbit, startRabbit } from '../../../rig/rabbit.ts';
-import { getAll, rawChannel, until } from '../helpers.ts';
+import type { Rabbit } from '../../../rig/rabbit.ts';
+import { getAll, type RawBroker, startRawBroker, until } from '../helpers.ts';
 import { innerOf, rpcConfig } from './helpers.ts';
 
 let rabbit: Rabbit;
-let raw: Awaited<ReturnType<typeof rawChannel>>;
+let broker: RawBroker;
 let channel: ConfirmChannel;
 before(async () => {
-  rabbit = await startRabbit();
-  raw = await rawChannel(rabbit.url);
-  channel = raw.channel;
+  broker = await startRawBroker();
+  ({ rabbit, channel } = broker);
 });
 after(async () => {
-  await raw?.[Symbol.asyncDispose]();
-  await rabbit?.[Symbol.asyncDispose]();
+  await broker?.[Symbol.asyncDispose]();
 });
 
 async function connection() {
